@@ -1,0 +1,1 @@
+"""Words only: no I/O, no event loop."""

@@ -1,0 +1,116 @@
+"""The one error tree.
+
+    PushServerError
+    ├── ConfigError             a setting is wrong; the start stops
+    ├── InvalidNameError        a username, message id, pod name or category breaks its rule
+    ├── InvalidContentError     a stored content is no message frame
+    ├── NotAuthenticatedError   no token, or one that is not believed            HTTP 401
+    ├── StoreError              Redis did not do what was asked
+    │   ├── StoreUnavailableError   away, slow, loading, or moved: trying again helps   HTTP 503
+    │   └── StoreRefusedError       full, read-only or not permitted: an operator is needed  HTTP 503
+    ├── SinkError               an exposure was not accepted
+    │   ├── SinkUnavailableError    trying again helps
+    │   └── SinkRefusedError        topic missing or not permitted: an operator is needed
+    └── TakenOverError          a newer process holds this pod's name
+
+Each class holds its facts and writes its own text.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "InvalidContentError",
+    "InvalidNameError",
+    "NotAuthenticatedError",
+    "PushServerError",
+    "SinkError",
+    "SinkRefusedError",
+    "SinkUnavailableError",
+    "StoreError",
+    "StoreRefusedError",
+    "StoreUnavailableError",
+    "TakenOverError",
+]
+
+
+class PushServerError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class ConfigError(PushServerError):
+    """A setting is unknown or wrong. `setting` is its dotted name, `section.name`."""
+
+    def __init__(self, setting: str, reason: str) -> None:
+        self.setting = setting
+        self.reason = reason
+        super().__init__(f"{setting}: {reason}")
+
+
+class InvalidNameError(PushServerError, ValueError):
+    """A name breaks its rule. `kind` says which name ("username"); the name itself is not repeated."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        self.kind = kind
+        self.reason = reason
+        super().__init__(f"{kind}: {reason}")
+
+
+class InvalidContentError(PushServerError, ValueError):
+    """A stored content is not a message frame that a client could read."""
+
+    def __init__(self, message_id: str, reason: str) -> None:
+        self.message_id = message_id
+        self.reason = reason
+        super().__init__(f"content of {message_id}: {reason}")
+
+
+class NotAuthenticatedError(PushServerError):
+    """Nobody was verified. `reason` is safe to show to the client and never holds the token."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class StoreError(PushServerError):
+    """Redis did not do what was asked. `kind` is a short class for metrics ("timeout", "oom")."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        self.kind = kind
+        self.reason = reason
+        super().__init__(f"{kind}: {reason}")
+
+
+class StoreUnavailableError(StoreError):
+    """Redis is away, slow, loading or moved; the command may or may not have been carried out."""
+
+
+class StoreRefusedError(StoreError):
+    """Redis answered and refused (full, read-only, no permission); trying again at once does not help."""
+
+
+class SinkError(PushServerError):
+    """An exposure event was not accepted. `kind` is a short class for metrics."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        self.kind = kind
+        self.reason = reason
+        super().__init__(f"{kind}: {reason}")
+
+
+class SinkUnavailableError(SinkError):
+    """The sink is away, slow or out of quota; trying again helps."""
+
+
+class SinkRefusedError(SinkError):
+    """The sink has no such topic or gives no permission; an operator is needed."""
+
+
+class TakenOverError(PushServerError):
+    """A process with a larger boot holds this pod's name; `host` is where it runs."""
+
+    def __init__(self, pod: str, host: str) -> None:
+        self.pod = pod
+        self.host = host
+        super().__init__(f"pod name {pod} taken over by {host}")

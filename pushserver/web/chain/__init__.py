@@ -1,0 +1,1 @@
+"""The gin-style chain that every handshake runs through before the upgrade."""
