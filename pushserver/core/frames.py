@@ -1,0 +1,1 @@
+"""WebSocket frames without I/O (RFC 6455 section 5): building the server's, parsing the client's."""

@@ -1,0 +1,49 @@
+"""Messages: the text that is stored once, and its finished WebSocket frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pushserver.core.errors import InvalidContentError
+from pushserver.core.frames import text_frame
+from pushserver.core.jsontext import dump, parse_strict
+
+__all__ = ["Message", "frame_of", "message_text"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A content ready to be pushed: `frame` goes to every connection as it is."""
+
+    id: str
+    frame: bytes
+    queued_at: int
+    """Milliseconds since 1970 by Redis' clock: the `time` of the message."""
+
+
+def message_text(message_id: str, time_ms: int, content: Any) -> str:
+    """The text of a message frame as `msg:ID` stores it. Raises `ValueError` for what is not JSON."""
+    return f'{{"type":"message","id":"{message_id}","time":{time_ms},"content":{dump(content)}}}'
+
+
+def frame_of(message_id: str, text: bytes, max_bytes: int) -> Message:
+    """Check a stored content once and build its frame.
+
+    Anybody may write `msg:ID`, so it has to be UTF-8, at most `max_bytes`, and a JSON object of type
+    `message` with that id and a time. Raises `InvalidContentError`.
+    """
+    if len(text) > max_bytes:
+        raise InvalidContentError(message_id, f"is larger than {max_bytes} bytes")
+    try:
+        parsed = parse_strict(text)
+    except ValueError as error:
+        raise InvalidContentError(message_id, f"is not JSON ({type(error).__name__})") from None
+    if not isinstance(parsed, dict) or parsed.get("type") != "message" or parsed.get("id") != message_id:
+        raise InvalidContentError(message_id, "is not the message frame of that id")
+    time_ms = parsed.get("time")
+    if isinstance(time_ms, bool) or not isinstance(time_ms, int):
+        raise InvalidContentError(message_id, "has no integer time")
+    if "content" not in parsed:
+        raise InvalidContentError(message_id, "has no content")
+    return Message(message_id, text_frame(text), time_ms)
