@@ -1,0 +1,28 @@
+"""What every test shares: one event loop a test, run by pytest-tornado."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from tornado.ioloop import IOLoop
+
+
+@pytest.fixture
+def io_loop() -> Iterator[IOLoop]:
+    """A fresh loop for each test, in place of pytest-tornado's, which calls deprecated methods.
+
+    A task that is still alive when the test is over is a leak, and fails it.
+    """
+    loop = IOLoop(make_current=False)
+    asyncio_loop: asyncio.AbstractEventLoop = loop.asyncio_loop  # type: ignore[attr-defined]
+    asyncio.set_event_loop(asyncio_loop)
+    yield loop
+    left = [task for task in asyncio.all_tasks(asyncio_loop) if not task.done()]
+    for task in left:
+        task.cancel()
+    loop.run_sync(lambda: asyncio.gather(*left, return_exceptions=True))
+    asyncio.set_event_loop(None)
+    loop.close(all_fds=False)
+    assert not left, f"tasks outlived the test: {left}"
