@@ -1,0 +1,84 @@
+"""Every metric there is, with its name, unit and labels. Label sets are bounded: no names, ids or paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+__all__ = ["Metrics"]
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """The metrics of one process, on a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._connections()
+        self._messages()
+        self._redis()
+        self._exposure()
+        self.loop_lag = self._histogram("loop_lag_seconds", "Delay of a timer of the event loop")
+        self.pod_boot = self._gauge("pod_boot", "Boot number under which this process is registered")
+        self.task_failures = self._counter("task_failures", "Background tasks that ended with an error")
+
+    def _connections(self) -> None:
+        self.handshakes = self._counter("handshakes", "Handshakes by result", "result")
+        self.closes = self._counter("closes", "Connections closed, by close code", "code")
+        self.frames_refused = self._counter("frames_refused", "Client frames that were no request")
+        self.receipts_ignored = self._counter(
+            "receipts_ignored", "Pongs and acks that confirm nothing known", "kind"
+        )
+        self.unpromptly_closed = self._counter(
+            "no_progress", "Connections cut because nothing moved", "reason"
+        )
+
+    def _messages(self) -> None:
+        self.deliveries = self._counter("deliveries", "Messages pushed to a connection", "source")
+        self.confirms = self._counter("confirms", "Messages confirmed by a connection", "proof")
+        self.confirm_delay = self._histogram("confirm_delay_seconds", "From push to confirm")
+        self.settled = self._counter("settled", "Messages taken out of an inbox after their confirm")
+        self.settle_waiting = self._gauge("settle_waiting", "Confirmed messages that wait to be settled")
+        self.evicted = self._counter("evicted", "Messages evicted by the cap of an inbox")
+        self.expired = self._counter("expired", "Waiting messages whose content was gone")
+        self.invalid = self._counter("invalid_content", "Waiting messages whose content no client could read")
+        self.parked = self._counter("parked", "Messages taken out of an inbox as poison")
+        self.cache_hits = self._counter("content_cache_hits", "Contents found in the cache")
+        self.cache_misses = self._counter("content_cache_misses", "Contents read from Redis")
+
+    def _redis(self) -> None:
+        self.redis_round_trips = self._counter("redis_round_trips", "Pipelines answered by Redis")
+        self.redis_commands = self._counter("redis_commands", "Commands answered by Redis")
+        self.redis_errors = self._counter("redis_errors", "Commands and pipelines that failed", "kind")
+        self.redis_seconds = self._histogram("redis_round_trip_seconds", "Time of a round trip to Redis")
+        self.presence_writes = self._counter("presence_writes", "Presence fields written or removed", "change")
+        self.lease_lapses = self._counter("lease_lapses", "Leases of this pod that ran out or were lost")
+        self.pods_reaped = self._counter("pods_reaped", "Dead pods whose presence this pod removed")
+        self.redis_aof = self._gauge("redis_aof", "1 if Redis keeps an append-only file, else 0")
+
+    def _exposure(self) -> None:
+        self.exposures = self._counter("exposures", "Exposures accepted, by where", "where")
+        self.exposure_failures = self._counter("exposure_failures", "Publishes that failed", "kind")
+        self.exposure_dropped = self._counter("exposure_dropped", "Exposure events beyond exposure.spool_max")
+        self.exposure_pending = self._gauge("exposure_pending", "Exposure events being handed over")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"pushserver_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"pushserver_{name}", text, registry=self.registry)
+
+    def _histogram(self, name: str, text: str) -> Histogram:
+        return Histogram(f"pushserver_{name}", text, registry=self.registry, buckets=_SECONDS)
+
+    def read_at_scrape(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """A gauge that asks `read` when it is scraped, for lengths that somebody keeps anyway."""
+        self._gauge(name, text).set_function(read)
+
+    def redis_round_trip(self, commands: int, seconds: float) -> None:
+        """Count one answered pipeline of `commands` commands."""
+        self.redis_round_trips.inc()
+        self.redis_commands.inc(commands)
+        self.redis_seconds.observe(seconds)

@@ -1,0 +1,123 @@
+"""The inbox: a user's Redis list of message ids not yet settled, the write-ahead record of delivery.
+
+An entry is written first and removed last: after the confirm, and after its exposure was accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pushserver.stores.commands import Commands
+from pushserver.stores.keys import BLAME_TTL_S, MISSED_TTL_S, PARKED_TTL_S, SEEN_MAX, Keys
+
+__all__ = ["Appended", "Inbox", "Missed", "Page"]
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Messages that left the inbox otherwise than by reaching the user, since the user was last told."""
+
+    expired: int = 0
+    evicted: int = 0
+    parked: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.expired or self.evicted or self.parked)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The first ids of an inbox, oldest first, with its sequence and what was missed at that moment."""
+
+    seq: int
+    ids: list[str]
+    missed: Missed
+
+    @classmethod
+    def of(cls, answer: Sequence[Any]) -> Page:
+        """From a script's `{seq, ids, expired, evicted, parked}`."""
+        seq, ids, *missed = answer
+        return cls(seq, [message_id.decode("utf-8", "replace") for message_id in ids], Missed(*missed))
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What an append did, and which pods the user was on right after it."""
+
+    new: bool
+    waiting: bool
+    """It is in the inbox now: appended by this call or by an earlier one."""
+    seq: int
+    evicted: int
+    pods: tuple[str, ...]
+
+
+class Inbox:
+    """Inboxes of all users. Each method is one script in the user's slot, idempotent."""
+
+    def __init__(self, commands: Commands, keys: Keys, *, cap: int, ttl_s: int, idempotency_s: int) -> None:
+        self._commands = commands
+        self._keys = keys
+        self._cap = cap
+        self._ttl_s = ttl_s
+        self._idempotency_s = idempotency_s
+
+    async def append(self, user: str, message_id: str, content_ttl_s: int) -> Appended:
+        """Append an id unless it is there or was there; evict the oldest beyond the cap.
+
+        The inbox lives at least as long as the content. Presence is read after the append, atomically.
+        """
+        keys = self._keys
+        names = [keys.inbox(user), keys.seq(user), keys.seen(user), keys.missed(user), keys.presence(user)]
+        ttl_s = max(self._ttl_s, content_ttl_s)
+        arguments = [message_id, self._cap, ttl_s, self._idempotency_s, SEEN_MAX, MISSED_TTL_S]
+        status, seq, evicted, presence = await self._commands.script("inbox_append", names, arguments)
+        pods = tuple(field.decode().rpartition(":")[2] for field in presence[::2])
+        return Appended(status == 1, status != 0, seq, evicted, pods)
+
+    async def read(self, user: str, count: int) -> Page:
+        """The first `count` ids."""
+        names = [self._keys.inbox(user), self._keys.seq(user), self._keys.missed(user)]
+        return Page.of(await self._commands.script("inbox_read", names, [count]))
+
+    async def settle(self, user: str, ids: Sequence[str]) -> int:
+        """Remove ids whose exposure was accepted; answers how many were there."""
+        return await self._remove(user, "", ids)
+
+    async def drop_expired(self, user: str, ids: Sequence[str]) -> int:
+        """Remove ids whose content is gone, and count them as missed; answers how many were there."""
+        return await self._remove(user, "expired", ids)
+
+    async def _remove(self, user: str, reason: str, ids: Sequence[str]) -> int:
+        names = [self._keys.inbox(user), self._keys.missed(user)]
+        gone: int = await self._commands.script("inbox_remove", names, [reason, MISSED_TTL_S, *ids])
+        return gone
+
+    async def told(self, user: str, missed: Missed) -> None:
+        """The user confirmed having been told of `missed`."""
+        counts = {"expired": missed.expired, "evicted": missed.evicted, "parked": missed.parked}
+        flat = [item for field, count in counts.items() if count for item in (field, count)]
+        await self._commands.script("missed_told", [self._keys.missed(user)], flat)
+
+    async def blame(self, user: str, alone: str | None) -> bool:
+        """The client closed because of what it was sent; `alone` is the id if just one was in flight.
+
+        True when that id was parked by this.
+        """
+        keys = self._keys
+        names = [keys.blame(user), keys.inbox(user), keys.parked(user), keys.missed(user)]
+        arguments = [alone or "", BLAME_TTL_S, PARKED_TTL_S, MISSED_TTL_S]
+        return bool(await self._commands.script("inbox_blame", names, arguments) == 1)
+
+    async def absolve(self, user: str) -> None:
+        """Everything that was under suspicion was confirmed: catch up by the full window again."""
+        await self._commands.call("DEL", self._keys.blame(user))
+
+    async def waiting(self, user: str) -> tuple[int, int]:
+        """How many ids wait, and how many are parked."""
+        waiting, parked = self._commands.call("LLEN", self._keys.inbox(user)), self._commands.call(
+            "LLEN", self._keys.parked(user)
+        )
+        return int(await waiting), int(await parked)

@@ -1,0 +1,80 @@
+"""Every Redis key, its unit and its time to live, named once.
+
+`{U}` and `{POD}` are hash tags: all keys of one user, and all of one pod, share a slot of a cluster, and
+no command or script crosses slots. What stands inside a tag is percent-encoded by `core.names.key_safe`.
+"""
+
+from __future__ import annotations
+
+from pushserver.core.names import key_safe
+
+__all__ = ["BLAME_TTL_S", "MISSED_TTL_S", "PARKED_TTL_S", "SEEN_MAX", "Keys"]
+
+BLAME_TTL_S = 86_400
+"""How long a suspicion against a message is remembered."""
+PARKED_TTL_S = 30 * 86_400
+"""How long parked ids can be put back."""
+MISSED_TTL_S = 30 * 86_400
+"""How long a user who stays away is still told what was missed."""
+SEEN_MAX = 4096
+"""Ids of a user that are remembered at most for repeats of a publish."""
+
+
+class Keys:
+    """Builds the keys under one prefix. Braces in `prefix` would break the hash tags: settings refuse them."""
+
+    __slots__ = ("boots", "exposures", "pods", "prefix")
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.pods = f"{prefix}pods"
+        self.boots = f"{prefix}boots"
+        self.exposures = f"{prefix}exposures"
+
+    def presence(self, user: str) -> str:
+        """Hash: field `U:POD` -> `{"boot","since"}`. A field goes when the last connection closes."""
+        return f"{self.prefix}presence:{{{key_safe(user)}}}"
+
+    def inbox(self, user: str) -> str:
+        """List of message ids, oldest first; capped; lives at least as long as its newest content."""
+        return f"{self.prefix}inbox:{{{key_safe(user)}}}"
+
+    def seq(self, user: str) -> str:
+        """Number raised by each append; lives as long as the inbox."""
+        return f"{self.prefix}seq:{{{key_safe(user)}}}"
+
+    def seen(self, user: str) -> str:
+        """Sorted set: every id appended -> its time; trimmed to the time a repeat is allowed."""
+        return f"{self.prefix}seen:{{{key_safe(user)}}}"
+
+    def missed(self, user: str) -> str:
+        """Hash: `expired`, `evicted`, `parked` -> how many since the user was last told."""
+        return f"{self.prefix}missed:{{{key_safe(user)}}}"
+
+    def parked(self, user: str) -> str:
+        """List of ids taken out of the inbox as poison."""
+        return f"{self.prefix}parked:{{{key_safe(user)}}}"
+
+    def blame(self, user: str) -> str:
+        """Hash: id -> closes that blame it; field `*` is there from the first such close on."""
+        return f"{self.prefix}blame:{{{key_safe(user)}}}"
+
+    def categories(self, user: str) -> str:
+        """Hash: kind -> JSON list of values; written by the API."""
+        return f"{self.prefix}categories:{{{key_safe(user)}}}"
+
+    def content(self, message_id: str) -> str:
+        """Text of the finished message frame; goes by its TTL."""
+        return f"{self.prefix}msg:{message_id}"
+
+    def pod(self, name: str) -> str:
+        """Hash, the lease: boot, expires (ms), claimed; host, address, started, version."""
+        return f"{self.prefix}pod:{{{name}}}"
+
+    def pod_users(self, name: str) -> str:
+        """Hash: user -> boot; always a superset of the presence on that pod."""
+        return f"{self.prefix}pod-users:{{{name}}}"
+
+    def feed(self, name: str) -> str:
+        """Stream of hints for that pod."""
+        return f"{self.prefix}feed:{{{name}}}"

@@ -1,0 +1,92 @@
+"""Leases: a pod's right to be believed alive, and taking it from the dead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pushserver.stores.commands import Commands
+from pushserver.stores.keys import Keys
+
+__all__ = ["LeaseAnswer", "LeaseStore"]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseAnswer:
+    """What Redis said of the lease, with its time."""
+
+    held: bool
+    now_ms: int
+    newer_boot: int = 0
+    """Above 0 when a process with a larger boot holds the name."""
+    newer_host: str = ""
+
+
+class LeaseStore:
+    """The lease of one pod name, and the claims on others'."""
+
+    def __init__(self, commands: Commands, keys: Keys, pod: str, lease_ms: int) -> None:
+        self._commands = commands
+        self._keys = keys
+        self._pod = pod
+        self._lease_ms = lease_ms
+
+    async def new_boot(self, last: int) -> int:
+        """A boot larger than `last` and than any given out. A repeat only skips numbers."""
+        boot: int = await self._commands.script("boot_take", [self._keys.boots], [last])
+        return boot
+
+    async def take(self, boot: int, about: Mapping[str, str]) -> LeaseAnswer:
+        """Register under `boot`, taking over from any smaller one. `about`: host, address, started, version."""
+        flat = [item for pair in about.items() for item in pair]
+        keys = [self._keys.pod(self._pod)]
+        answer = await self._commands.script("lease_take", keys, [boot, self._lease_ms, *flat])
+        if answer[0] == 0:
+            return LeaseAnswer(False, answer[1], answer[2], answer[3].decode("utf-8", "replace"))
+        await self._index(answer[2])
+        return LeaseAnswer(True, answer[1])
+
+    async def renew(self, boot: int) -> LeaseAnswer:
+        """Renew. Not held and no newer boot: it lapsed, and only a new boot helps."""
+        answer = await self._commands.script("lease_renew", [self._keys.pod(self._pod)], [boot, self._lease_ms])
+        if answer[0] == 1:
+            await self._index(answer[2])
+            return LeaseAnswer(True, answer[1])
+        if answer[0] == 0:
+            return LeaseAnswer(False, answer[1])
+        return LeaseAnswer(False, answer[1], answer[2], answer[3].decode("utf-8", "replace"))
+
+    async def _index(self, expires_ms: int) -> None:
+        # In another slot, so not atomic with the lease; the lease counts, this only says where to look.
+        await self._commands.call("ZADD", self._keys.pods, expires_ms, self._pod)
+
+    async def release(self, boot: int) -> bool:
+        """Give the lease up, with the index of users and the feed. False if a newer boot holds the name."""
+        if await self._commands.script("lease_release", self._of(self._pod), [boot]) != 1:
+            return False
+        await self._commands.call("ZREM", self._keys.pods, self._pod)
+        return True
+
+    async def expired(self, now_ms: int) -> list[str]:
+        """Names of pods whose lease seems to have run out, at most 100, this one left out."""
+        names = await self._commands.call(
+            "ZRANGEBYSCORE", self._keys.pods, "-inf", now_ms, "LIMIT", 0, 100
+        )
+        return [name.decode() for name in names if name.decode() != self._pod]
+
+    async def claim(self, pod: str) -> int:
+        """Take an expired lease away; the dead boot, 0 if it is alive, -1 if there is no such lease."""
+        boot: int = await self._commands.script("lease_claim", [self._keys.pod(pod)], [self._pod])
+        return boot
+
+    async def forget(self, pod: str, boot: int) -> None:
+        """Delete a dead pod's keys if it is still `boot`, then its place in the index of pods.
+
+        A pod that comes back at this very moment puts itself into that index again at its next heartbeat.
+        """
+        if boot > 0:
+            await self._commands.script("lease_reaped", self._of(pod), [boot])
+        await self._commands.call("ZREM", self._keys.pods, pod)
+
+    def _of(self, pod: str) -> list[str]:
+        return [self._keys.pod(pod), self._keys.pod_users(pod), self._keys.feed(pod)]

@@ -1,0 +1,23 @@
+#!lua flags=allow-oom
+-- The client closed because of what it was sent. The first such close only raises a suspicion (the next
+-- catch-up goes one by one); an id that is alone in flight at two more of them is parked.
+-- KEYS blame, inbox, parked, missed (all {U})
+-- ARGV the id alone in flight or '', blame ttl in s, parked ttl in s, missed ttl in s
+-- -> 1 parked, 0 not
+if redis.call('HSETNX', KEYS[1], '*', 1) == 1 or ARGV[1] == '' then
+  redis.call('EXPIRE', KEYS[1], ARGV[2])
+  return 0
+end
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+if redis.call('HINCRBY', KEYS[1], ARGV[1], 1) < 2 then
+  return 0
+end
+redis.call('DEL', KEYS[1])
+if redis.call('LREM', KEYS[2], 1, ARGV[1]) == 0 then
+  return 0
+end
+redis.call('RPUSH', KEYS[3], ARGV[1])
+redis.call('EXPIRE', KEYS[3], ARGV[3])
+redis.call('HINCRBY', KEYS[4], 'parked', 1)
+redis.call('EXPIRE', KEYS[4], ARGV[4])
+return 1

@@ -1,0 +1,14 @@
+#!lua flags=allow-oom
+-- Remove presence, unless it was written by a newer boot.
+-- KEYS[1] presence:{U}   ARGV field, boot   -> 1 removed, 0 was not there, -1 is newer
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+if not held then
+  return 0
+end
+local ok, record = pcall(cjson.decode, held)
+local boot = ok and type(record) == 'table' and tonumber(record['boot']) or 0
+if boot > tonumber(ARGV[2]) then
+  return -1
+end
+redis.call('HDEL', KEYS[1], ARGV[1])
+return 1

@@ -1,0 +1,29 @@
+#!lua flags=allow-oom
+-- Write presence, unless a newer boot of the same pod name has, and read the first page of the inbox
+-- after it: whoever appends later finds this presence, whoever appended before is in the page.
+-- KEYS presence, inbox, seq, missed, blame (all {U})
+-- ARGV field, boot, since ms, ids to read (0: none)
+-- -> {written 1/0} or {written 1/0, seq, ids, expired, evicted, parked, blamed 1/0}
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+local boot = -1
+if held then
+  local ok, record = pcall(cjson.decode, held)
+  boot = ok and type(record) == 'table' and tonumber(record['boot']) or 0
+end
+local mine = tonumber(ARGV[2])
+if boot < mine then
+  redis.call('HSET', KEYS[1], ARGV[1], '{"boot":' .. ARGV[2] .. ',"since":' .. ARGV[3] .. '}')
+end
+local written = boot <= mine and 1 or 0
+local count = tonumber(ARGV[4])
+if count == 0 then
+  return {written}
+end
+local missed = redis.call('HMGET', KEYS[4], 'expired', 'evicted', 'parked')
+return {
+  written,
+  tonumber(redis.call('GET', KEYS[3]) or 0),
+  redis.call('LRANGE', KEYS[2], 0, count - 1),
+  tonumber(missed[1] or 0), tonumber(missed[2] or 0), tonumber(missed[3] or 0),
+  redis.call('EXISTS', KEYS[5]),
+}

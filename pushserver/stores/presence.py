@@ -1,0 +1,111 @@
+"""Presence: "user U is online on pod P", one record per user and pod; and the index of who that is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pushserver.core.jsontext import parse_quick
+from pushserver.stores.commands import Commands
+from pushserver.stores.inbox import Page
+from pushserver.stores.keys import Keys
+
+__all__ = ["FirstPage", "PresenceStore", "Seen"]
+
+
+@dataclass(frozen=True, slots=True)
+class FirstPage:
+    """What a presence write brings back: was it written, and the inbox as it stood right after."""
+
+    written: bool
+    """False when a newer boot of this pod's name holds the field: this process was taken over."""
+    page: Page | None
+    blamed: bool
+    """A close of this user blames content: catch up one message at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the rescan sees of a user."""
+
+    seq: int
+    boot: int | None
+    """The boot in this pod's presence field; None if there is no field, 0 if it is unreadable."""
+
+
+class PresenceStore:
+    """Presence fields and the index of one pod name. Every write is a script that yields to a newer boot."""
+
+    def __init__(self, commands: Commands, keys: Keys, pod: str) -> None:
+        self._commands = commands
+        self._keys = keys
+        self._pod = pod
+
+    async def index_add(self, boot: int, users: Sequence[str]) -> None:
+        """Put users into `pod-users`; to be answered before their presence is sent."""
+        await self._commands.script("index_add", [self._keys.pod_users(self._pod)], [boot, *users])
+
+    async def index_remove(self, boot: int, users: Sequence[str]) -> None:
+        """Take users out of `pod-users`; to be sent after the removal of their presence was answered."""
+        keys = [self._keys.pod(self._pod), self._keys.pod_users(self._pod)]
+        await self._commands.script("index_remove", keys, [boot, *users])
+
+    async def write(self, boot: int, user: str, since_ms: int, page: int) -> FirstPage:
+        """Write presence; with `page` above 0, also read that many ids of the inbox, right after it."""
+        keys = self._keys
+        names = [keys.presence(user), keys.inbox(user), keys.seq(user), keys.missed(user), keys.blame(user)]
+        answer = await self._commands.script(
+            "presence_set", names, [f"{user}:{self._pod}", boot, since_ms, page]
+        )
+        if page == 0:
+            return FirstPage(answer[0] == 1, None, False)
+        return FirstPage(answer[0] == 1, Page.of(answer[1:6]), answer[6] == 1)
+
+    async def remove(self, boot: int, user: str, pod: str | None = None) -> bool:
+        """Remove presence on `pod` (this one by default) written by `boot` or an older one; idempotent.
+
+        False when a newer boot holds it.
+        """
+        field = f"{user}:{pod or self._pod}"
+        answer = await self._commands.script("presence_remove", [self._keys.presence(user)], [field, boot])
+        return bool(answer >= 0)
+
+    async def look(self, user: str) -> Seen:
+        """The user's sequence and this pod's presence field, of one moment."""
+        names = [self._keys.presence(user), self._keys.seq(user)]
+        seq, field = await self._commands.script("presence_look", names, [f"{user}:{self._pod}"])
+        return Seen(seq, None if field is None else _boot_of(field))
+
+    async def pods_of(self, user: str) -> dict[str, dict[str, Any]]:
+        """Every pod the user is present on, with `boot` and `since` (ms)."""
+        flat = await self._commands.call("HGETALL", self._keys.presence(user))
+        fields = zip(flat[::2], flat[1::2], strict=True)
+        return {field.decode().rpartition(":")[2]: _record(value) for field, value in fields}
+
+    async def indexed(self, pod: str) -> AsyncIterator[list[str]]:
+        """The users in a pod's index, some hundred at a time; one may come twice."""
+        cursor = b"0"
+        while True:
+            cursor, flat = await self._commands.call(
+                "HSCAN", self._keys.pod_users(pod), cursor, "COUNT", 500
+            )
+            if flat:
+                yield [name.decode() for name in flat[::2]]
+            if cursor == b"0":
+                return
+
+
+def _boot_of(field: bytes) -> int:
+    boot = _record(field).get("boot")
+    return boot if isinstance(boot, int) else 0
+
+
+def _record(field: bytes) -> dict[str, Any]:
+    try:
+        record = parse_quick(field)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
