@@ -46,11 +46,12 @@ def _parse_values(kind: str, raw: object) -> tuple[str, ...]:
 def _parse_value(kind: str, raw: object) -> str:
     if isinstance(raw, bool) or not isinstance(raw, str | int):
         raise InvalidNameError(f"categories.{kind}", "each value must be a text or an integer")
-    value = str(raw)
     try:
+        value = str(raw)
         size = len(value.encode())
-    except UnicodeEncodeError:
-        raise InvalidNameError(f"categories.{kind}", "holds a lone surrogate") from None
+    except ValueError:
+        # A lone surrogate, or an integer of more digits than Python turns into a text.
+        raise InvalidNameError(f"categories.{kind}", "has no UTF-8 text") from None
     if not value or size > MAX_VALUE_BYTES or not value.isprintable():
         raise InvalidNameError(
             f"categories.{kind}", f"each value must be 1 to {MAX_VALUE_BYTES} bytes of printable text"

@@ -72,8 +72,6 @@ def _control_frame(first: int, payload: bytes) -> bytes:
 
 
 # Events are made for every pong of every client, hence not frozen: that doubles what making one costs.
-
-
 @dataclass(slots=True)
 class Text:
     """A whole text message, put together from its fragments; `payload` is known to be UTF-8."""
@@ -104,10 +102,7 @@ class Pong:
 
 @dataclass(slots=True)
 class Close:
-    """The client's close frame, always the last event. `code` is None if the frame was empty.
-
-    `reason` is whatever text the client chose, control characters included.
-    """
+    """The client's close frame, the last event. `code` is None if it held none; `reason` is any text."""
 
     code: int | None
     reason: str
@@ -136,12 +131,11 @@ class FrameParser:
     A message larger than `max_message_bytes`, over all its fragments, is refused (1009) by the header
     that announces it. So within a message about `max_message_bytes` are held at most, however small
     its pieces and however many of them are empty; between messages nothing but this object.
+
+    `frames_seen`, for a rate limit: frames completed by the last `feed`, control and fragments too.
     """
 
     __slots__ = ("_ended", "_max_bytes", "_message", "_message_is_text", "_needed", "_tail", "frames_seen")
-
-    frames_seen: int
-    """Frames completed by the last `feed`: control frames and fragments count too, for a rate limit."""
 
     def __init__(self, max_message_bytes: int) -> None:
         self.frames_seen = 0
@@ -223,8 +217,7 @@ class FrameParser:
         elif self._message is not None:
             raise _violation("a new message within a fragmented one")
         if length > self._max_bytes:
-            reason = f"a message holds at most {self._max_bytes} bytes"
-            raise ProtocolError(CloseCode.TOO_BIG, reason)
+            raise ProtocolError(CloseCode.TOO_BIG, f"a message holds at most {self._max_bytes} bytes")
 
     def _event(self, first: int, payload: bytes) -> Event | None:
         if first == _PONG:

@@ -1,0 +1,200 @@
+"""What holds for every stream of frames: what it says, and what it costs."""
+
+from __future__ import annotations
+
+import sys
+import time
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pushserver.core.close_codes import CloseCode
+from pushserver.core.frames import (
+    Binary,
+    Close,
+    Event,
+    FrameParser,
+    Ping,
+    Pong,
+    ProtocolError,
+    Text,
+)
+from tests.core.client_frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    FIN,
+    MAX,
+    PING,
+    PONG,
+    TEXT,
+    client,
+    fragments,
+    header,
+    pieces,
+    run,
+)
+
+# What a connection costs
+
+
+def held(parser: FrameParser) -> list[object]:
+    return [getattr(parser, slot) for slot in FrameParser.__slots__]
+
+
+def test_an_idle_parser_holds_nothing_but_itself() -> None:
+    parser = FrameParser(MAX)
+    busy = fragments(b"a" * 1000, b"b" * 1000) + client(PING, b"1") + client(TEXT, b"x" * 70_000)
+    for piece in pieces(busy, range(7, len(busy), 997)):
+        parser.feed(piece)
+    assert not hasattr(parser, "__dict__")
+    assert sys.getsizeof(parser) <= 96
+    assert all(value is None or type(value) in {int, bool} for value in held(parser))
+
+
+def test_a_parser_that_has_ended_holds_nothing() -> None:
+    parser = FrameParser(MAX)
+    parser.feed(client(TEXT, b"x" * 1000, fin=0))
+    with pytest.raises(ProtocolError):
+        parser.feed(client(3))
+    assert all(value is None or type(value) in {int, bool} for value in held(parser))
+
+
+@pytest.mark.parametrize("payload", [b"", b"x"])
+def test_many_tiny_fragments_cost_no_more_than_their_bytes(payload: bytes) -> None:
+    parser = FrameParser(20_000)
+    parser.feed(client(TEXT, fin=0))
+    data = client(CONTINUATION, payload, fin=0) * 1000
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            assert parser.feed(data) == []
+        kept, _peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert parser.frames_seen == 1000
+    assert kept < 2 * 20_000 * len(payload) + 2000
+    assert parser.feed(client(CONTINUATION)) == [Text(payload * 20_000)]
+
+
+class CountedBytes(bytes):
+    copied = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        part = super().__getitem__(index)
+        if isinstance(part, bytes):
+            self.copied += len(part)
+        return part
+
+
+def test_a_read_full_of_tiny_frames_is_copied_once_not_once_for_each_frame() -> None:
+    data = CountedBytes(client(PONG, b"1") * 5000 + client(PONG, b"1")[:-1])
+    assert len(FrameParser(MAX).feed(data)) == 5000
+    assert data.copied <= len(data)
+
+
+def test_a_large_message_in_small_reads_takes_linear_time() -> None:
+    """A parser that joins what it has anew for each read needs over a hundred times the bound."""
+    data = header(FIN | BINARY, 2_000_000) + b"\0\0\0\0" + bytes(2_000_000)
+    began = time.thread_time()
+    events, failed, frames = run((data[at : at + 16] for at in range(0, len(data), 16)), 2_000_000)
+    assert time.thread_time() - began < 2
+    assert (events, failed, frames) == ([Binary(bytes(2_000_000))], None, 1)
+
+
+# What it says
+
+repeatable = settings(derandomize=True, deadline=None, max_examples=200)
+control_payloads = st.binary(max_size=125)
+keys = st.binary(min_size=4, max_size=4)
+close_codes = st.sampled_from([1000, 1003, 1007, 1014, 3000, 4999])
+Sent = tuple[list[bytes], list[Event]]
+
+
+@st.composite
+def control(draw: st.DrawFn) -> Sent:
+    payload, key = draw(control_payloads), draw(keys)
+    if draw(st.booleans()):
+        return [client(PING, payload, key=key)], [Ping(payload)]
+    return [client(PONG, payload, key=key)], [Pong(payload)]
+
+
+@st.composite
+def message(draw: st.DrawFn) -> Sent:
+    """A message in one or more frames, with control frames between its fragments."""
+    is_text = draw(st.booleans())
+    payload = draw(st.text(max_size=300)).encode() if is_text else draw(st.binary(max_size=300))
+    parts = pieces(payload, draw(st.lists(st.integers(0, len(payload)), max_size=4)))
+    frames: list[bytes] = []
+    events: list[Event] = []
+    for number, part in enumerate(parts):
+        opcode = CONTINUATION if number else TEXT if is_text else BINARY
+        frames.append(client(opcode, part, FIN if number == len(parts) - 1 else 0, draw(keys)))
+        if number < len(parts) - 1:
+            for more_frames, more_events in draw(st.lists(control(), max_size=2)):
+                frames += more_frames
+                events += more_events
+    return frames, [*events, Text(payload) if is_text else Binary(payload)]
+
+
+@st.composite
+def stream(draw: st.DrawFn) -> Sent:
+    sent = draw(st.lists(st.one_of(message(), control()), max_size=6))
+    return [frame for frames, _ in sent for frame in frames], [
+        event for _, events in sent for event in events
+    ]
+
+
+@st.composite
+def ending(draw: st.DrawFn) -> tuple[bytes, list[Event], CloseCode | None, int]:
+    """How a connection ends: not yet, with a close frame, or with a violation; and its whole frames."""
+    if draw(st.booleans()):
+        return b"", [], None, 0
+    if draw(st.booleans()):
+        code, reason = draw(close_codes), draw(st.text(max_size=30))
+        return client(CLOSE, code.to_bytes(2, "big") + reason.encode()), [Close(code, reason)], None, 1
+    if draw(st.booleans()):
+        return client(TEXT, b"\xff"), [], CloseCode.INVALID_DATA, 1
+    if draw(st.booleans()):
+        return header(FIN | TEXT, MAX + 1), [], CloseCode.TOO_BIG, 0
+    return (
+        draw(st.sampled_from([client(3), client(PING, fin=0), client(CONTINUATION), b"\x81\x00"])),
+        [],
+        (CloseCode.PROTOCOL_ERROR),
+        0,
+    )
+
+
+@repeatable
+@given(st.data(), stream(), ending(), st.binary(max_size=40))
+def test_however_a_stream_is_cut_it_says_the_same(
+    data: st.DataObject,
+    sent: Sent,
+    ended: tuple[bytes, list[Event], CloseCode | None, int],
+    beyond: bytes,
+) -> None:
+    frames, events = sent
+    last, last_events, failure, last_frames = ended
+    wire = b"".join(frames) + last + (beyond if last else b"")
+    cuts = data.draw(st.lists(st.integers(0, len(wire)), max_size=12))
+    expected = (events + last_events, failure, len(frames) + last_frames)
+    assert run(pieces(wire, cuts)) == expected
+    assert run(pieces(wire, range(1, len(wire)))) == expected
+
+
+@repeatable
+@given(st.lists(st.binary(max_size=60), max_size=10))
+def test_random_bytes_raise_nothing_but_a_protocol_error(chunks: list[bytes]) -> None:
+    events, failed, _frames = run(chunks)
+    assert failed in {None, CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_DATA, CloseCode.TOO_BIG}
+    assert len(events) * 6 <= sum(map(len, chunks))
+
+
+@repeatable
+@given(st.lists(st.builds(client, st.integers(0, 15), control_payloads, st.sampled_from([0, FIN]), keys)))
+def test_random_frames_give_the_same_whole_or_byte_by_byte(frames: list[bytes]) -> None:
+    wire = b"".join(frames)
+    assert run([wire], 200) == run(pieces(wire, range(1, len(wire))), 200)
