@@ -1,0 +1,285 @@
+"""Tokens: who somebody is, from a JWT (RFC 7519) that one of our own keys has signed.
+
+PyJWT answers for the signature only. Every claim is checked here, because a time is judged by the
+store's clock and not by this host's, and because types have to be exact: PyJWT takes `"exp": "1e9"`
+and a missing `sub`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt.algorithms import HMACAlgorithm
+
+from pushserver.core.errors import ConfigError, InvalidNameError, NotAuthenticatedError
+from pushserver.core.jsontext import parse_strict
+from pushserver.core.names import check_username
+
+__all__ = ["Identity", "TokenKey", "TokenVerifier", "load_keys", "make_token"]
+
+MAX_TOKEN_CHARS = 8192
+MIN_SECRET_BYTES = 32
+"""RFC 7518 section 3.2: an HS256 key has at least the size of its hash."""
+
+MAX_LEEWAY_S = 60
+LAST_TIME_S = 253_402_300_799
+"""The end of the year 9999. A larger time is no time: most likely it was written in milliseconds."""
+
+_SYMMETRIC = "HS256"
+_KEY_NEEDED = {
+    "RS256": "an RSA public key of at least 2048 bits",
+    "ES256": "a public key on the curve P-256",
+    "EdDSA": "an Ed25519 or Ed448 public key",
+}
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_KEY_ID = re.compile(r"[A-Za-z0-9._~:@=+/#-]{1,256}")
+_BRINGS_A_KEY = frozenset({"jwk", "jku", "x5c", "x5u"})
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a verified token is for."""
+
+    username: str
+    """The token's `sub`, which has passed `core.names.check_username`."""
+
+    expires_at: float
+    """The token's `exp` as it stands: seconds since 1970, the leeway *not* added.
+
+    Whoever closes a connection on expiry adds `TokenVerifier.leeway_s`. Without it a token that was
+    taken within the leeway would be closed at once.
+    """
+
+    categories_claim: object = None
+    """The token's `categories` as decoded JSON, unchecked; None without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKey:
+    """A key and the one algorithm it is used for, so that no token chooses how its key is read."""
+
+    algorithm: str
+    key: Any = field(repr=False)
+
+
+class TokenVerifier:
+    """Believes a token that one of `keys` has signed, that is valid now, and that is meant for us.
+
+    Keys are tried in their order, so a wrong signature costs one try for each. `now` tells the seconds
+    since 1970 by the store's clock. An empty `issuer` asks for none. An empty `audience` refuses tokens
+    that name one (RFC 7519 section 4.1.3). Raises `ConfigError` for a `leeway_s` outside 0 to 60.
+    """
+
+    __slots__ = ("_audience", "_issuer", "_jws", "_keys", "_now", "leeway_s")
+
+    def __init__(
+        self,
+        keys: Iterable[TokenKey],
+        *,
+        issuer: str = "",
+        audience: str = "",
+        leeway_s: float = 0,
+        now: Callable[[], float],
+    ) -> None:
+        if not 0 <= leeway_s <= MAX_LEEWAY_S:
+            raise ConfigError("auth.leeway_s", f"must be 0 to {MAX_LEEWAY_S} seconds")
+        self._keys = tuple(keys)
+        self._issuer = issuer
+        self._audience = audience
+        self.leeway_s = leeway_s
+        self._now = now
+        self._jws = jwt.PyJWS()
+
+    def verify(self, token: object) -> Identity:
+        """Who `token` is for. It may be anything: a refresh frame brings what its JSON held.
+
+        Raises `NotAuthenticatedError` and nothing else, and asks nobody: a key that a token brings or
+        names is never used.
+        """
+        if not isinstance(token, str) or len(token) > MAX_TOKEN_CHARS or not _COMPACT.fullmatch(token):
+            raise NotAuthenticatedError("token is malformed")
+        claims = _parse_claims(self._signed_payload(token))
+        expires_at = self._check_times(claims)
+        self._check_parties(claims)
+        return Identity(_subject(claims), expires_at, claims.get("categories"))
+
+    def _signed_payload(self, token: str) -> bytes:
+        reason = "token algorithm is not accepted"
+        for candidate in self._keys:
+            try:
+                signed = self._jws.decode_complete(token, candidate.key, algorithms=[candidate.algorithm])
+            except jwt.InvalidAlgorithmError:
+                continue
+            except jwt.InvalidSignatureError:
+                reason = "token signature is wrong"
+                continue
+            except jwt.PyJWTError:
+                # Its text may quote the token.
+                raise NotAuthenticatedError("token is malformed") from None
+            _check_header(signed["header"])
+            payload: bytes = signed["payload"]
+            return payload
+        raise NotAuthenticatedError(reason)
+
+    def _check_times(self, claims: Mapping[str, Any]) -> float:
+        now = self._now()
+        expires_at = _time(claims, "exp")
+        if now >= expires_at + self.leeway_s:
+            raise NotAuthenticatedError("token has expired")
+        for name in ("nbf", "iat"):
+            if name in claims and _time(claims, name) > now + self.leeway_s:
+                raise NotAuthenticatedError(f"token is not valid yet ({name})")
+        return expires_at
+
+    def _check_parties(self, claims: Mapping[str, Any]) -> None:
+        if self._issuer and claims.get("iss") != self._issuer:
+            raise NotAuthenticatedError("token is from another issuer")
+        if (self._audience or "aud" in claims) and not _names(claims.get("aud"), self._audience):
+            raise NotAuthenticatedError("token is for another audience")
+
+
+def _names(aud: object, audience: str) -> bool:
+    """Whether `aud`, a text or a list of texts, names this `audience`; nothing names an empty one."""
+    named = aud if isinstance(aud, list) else [aud]
+    return bool(audience) and all(isinstance(name, str) for name in named) and audience in named
+
+
+def _check_header(header: Mapping[str, Any]) -> None:
+    """Refuse what no honest issuer of ours writes, although nothing here would use it."""
+    if not _BRINGS_A_KEY.isdisjoint(header):
+        raise NotAuthenticatedError("token brings its own key")
+    key_id = header.get("kid", "-")
+    if not _KEY_ID.fullmatch(key_id) or ".." in key_id:
+        raise NotAuthenticatedError("token key id is malformed")
+
+
+def _parse_claims(payload: bytes) -> dict[str, Any]:
+    try:
+        claims = parse_strict(payload)
+    except ValueError:
+        raise NotAuthenticatedError("token is malformed") from None
+    if not isinstance(claims, dict):
+        raise NotAuthenticatedError("token is malformed")
+    return claims
+
+
+def _time(claims: Mapping[str, Any], name: str) -> float:
+    value = claims.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise NotAuthenticatedError(f"token has no usable {name}")
+    # Compared before it becomes a float: an integer of 4000 digits has none, and 1e400 is infinite.
+    if not 0 <= value <= LAST_TIME_S:
+        raise NotAuthenticatedError(f"token has no usable {name}")
+    return float(value)
+
+
+def _subject(claims: Mapping[str, Any]) -> str:
+    try:
+        return check_username(claims.get("sub"))
+    except InvalidNameError as error:
+        raise NotAuthenticatedError(f"token sub {error.reason}") from None
+
+
+def load_keys(
+    algorithms: Sequence[str],
+    *,
+    secret: bytes = b"",
+    previous_secret: bytes = b"",
+    public_key_file: str = "",
+) -> tuple[TokenKey, ...]:
+    """The keys that the settings of `auth` give (empty: not set), each bound to its algorithm.
+
+    `secret` comes first, so that the previous one costs nothing while nobody uses it.
+
+    `algorithms` are any of HS256 (with `secret`, and during a rotation `previous_secret`), RS256, ES256
+    and EdDSA (with the public key in the PEM file). Raises `ConfigError` naming the setting: for an
+    unknown or no algorithm, a secret under 32 bytes, a key that is missing, unreadable, private or of
+    another type, and one that no algorithm uses (its tokens would all be refused).
+    """
+    unknown = [name for name in algorithms if name != _SYMMETRIC and name not in _KEY_NEEDED]
+    if unknown or not algorithms:
+        raise ConfigError("auth.algorithms", f"must name some of {_SYMMETRIC}, {', '.join(_KEY_NEEDED)}")
+    return (
+        *_load_secrets(_SYMMETRIC in algorithms, secret, previous_secret),
+        *_load_public_key([name for name in _KEY_NEEDED if name in algorithms], public_key_file),
+    )
+
+
+def _load_secrets(wanted: bool, secret: bytes, previous_secret: bytes) -> list[TokenKey]:
+    if wanted and not secret:
+        raise ConfigError("auth.secret", f"{_SYMMETRIC} needs a secret")
+    given = {"auth.secret": secret, "auth.previous_secret": previous_secret}
+    return [_load_secret(wanted, setting, value) for setting, value in given.items() if value]
+
+
+def _load_secret(wanted: bool, setting: str, secret: bytes) -> TokenKey:
+    if not wanted:
+        raise ConfigError(setting, f"is set, but auth.algorithms does not name {_SYMMETRIC}")
+    if len(secret) < MIN_SECRET_BYTES:
+        raise ConfigError(setting, f"must have at least {MIN_SECRET_BYTES} bytes")
+    try:
+        HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+    except jwt.InvalidKeyError:
+        # A public key as HMAC secret would let everybody sign.
+        raise ConfigError(setting, "is a key file's text, not a secret") from None
+    return TokenKey(_SYMMETRIC, secret)
+
+
+def _load_public_key(algorithms: Sequence[str], path: str) -> list[TokenKey]:
+    setting = "auth.public_key_file"
+    if not path:
+        if algorithms:
+            raise ConfigError(setting, f"{algorithms[0]} needs {_KEY_NEEDED[algorithms[0]]}")
+        return []
+    if not algorithms:
+        raise ConfigError(setting, f"is set, but auth.algorithms names none of {', '.join(_KEY_NEEDED)}")
+    key = _read_public_key(setting, Path(path))
+    for algorithm in algorithms:
+        if not _fits(algorithm, key):
+            raise ConfigError(setting, f"{algorithm} needs {_KEY_NEEDED[algorithm]}")
+    return [TokenKey(algorithm, key) for algorithm in algorithms]
+
+
+def _read_public_key(setting: str, path: Path) -> object:
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(setting, f"cannot be read ({error.strerror})") from None
+    if b"PRIVATE KEY" in text:
+        raise ConfigError(setting, "holds a private key, which only the issuer of tokens may have")
+    try:
+        return load_pem_public_key(text)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ConfigError(setting, "holds no public key in PEM") from None
+
+
+def _fits(algorithm: str, key: object) -> bool:
+    if algorithm == "RS256":
+        return isinstance(key, RSAPublicKey) and key.key_size >= 2048
+    if algorithm == "ES256":
+        return isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)
+    return isinstance(key, Ed25519PublicKey | Ed448PublicKey)
+
+
+def make_token(
+    secret: bytes, username: str, ttl_s: float, now: float, categories: Mapping[str, Any] | None = None
+) -> str:
+    """An HS256 token for `username` that expires `ttl_s` seconds after `now` (seconds since 1970).
+
+    For development and tests; a back end makes its own. Raises `InvalidNameError`.
+    """
+    claims: dict[str, Any] = {"sub": check_username(username), "iat": int(now), "exp": now + ttl_s}
+    if categories is not None:
+        claims["categories"] = categories
+    return jwt.encode(claims, secret, _SYMMETRIC)
