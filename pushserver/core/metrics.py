@@ -53,7 +53,9 @@ class Metrics:
         self.redis_commands = self._counter("redis_commands", "Commands answered by Redis")
         self.redis_errors = self._counter("redis_errors", "Commands and pipelines that failed", "kind")
         self.redis_seconds = self._histogram("redis_round_trip_seconds", "Time of a round trip to Redis")
-        self.presence_writes = self._counter("presence_writes", "Presence fields written or removed", "change")
+        self.presence_writes = self._counter(
+            "presence_writes", "Presence fields written or removed", "change"
+        )
         self.lease_lapses = self._counter("lease_lapses", "Leases of this pod that ran out or were lost")
         self.pods_reaped = self._counter("pods_reaped", "Dead pods whose presence this pod removed")
         self.redis_aof = self._gauge("redis_aof", "1 if Redis keeps an append-only file, else 0")

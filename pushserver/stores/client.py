@@ -28,7 +28,9 @@ def connect(url: str, *, timeout_ms: int, max_connections: int) -> Redis | Redis
     scheme = urlsplit(url).scheme
     client: Redis | RedisCluster
     if scheme.endswith("+cluster"):
-        client = RedisCluster.from_url(url.replace("+cluster", "", 1), cluster_error_retry_attempts=2, **options)
+        client = RedisCluster.from_url(
+            url.replace("+cluster", "", 1), cluster_error_retry_attempts=2, **options
+        )
     else:
         # Blocking: a storm waits for a connection of the pool instead of opening thousands.
         pool = BlockingConnectionPool.from_url(url, timeout=timeout_ms / 1000, **options)

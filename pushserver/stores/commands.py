@@ -8,6 +8,7 @@ if one script holds both: pipelines may travel side by side.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Sequence
@@ -38,17 +39,19 @@ class Client(Protocol):
 
 
 class _Command:
-    __slots__ = ("args", "answer", "script")
+    __slots__ = ("answer", "args", "script", "since")
 
-    def __init__(self, args: tuple[Argument, ...], answer: asyncio.Future[Any], text: Script | None) -> None:
+    def __init__(
+        self, args: tuple[Argument, ...], answer: asyncio.Future[Any], text: Script | None, since: float
+    ) -> None:
         self.args = args
         self.answer = answer
         self.script = text
+        self.since = since
 
-    def with_text(self) -> None:
-        """Send the whole script next time, which also teaches it to the engine."""
-        assert self.script is not None
-        self.args = ("EVAL", self.script.text, *self.args[2:])
+    def send_text(self, text: Script) -> None:
+        """Send the whole script next time, which also teaches it to the engine; once."""
+        self.args = ("EVAL", text.text, *self.args[2:])
         self.script = None
 
 
@@ -58,6 +61,10 @@ class Commands:
     A waiter that is cancelled cancels nothing but its own waiting: the pipeline it shares goes on, so no
     other command can get its answer. At most `max_in_flight` pipelines travel at a time, and at most
     `max_waiting` commands wait for one; beyond that a command fails at once with kind `busy`.
+
+    After a round trip that failed as a whole Redis counts as away: one pipeline at a time tries it, with a
+    pause of 0.1 to 1 s between two tries however many commands wait, and what has waited for `timeout_s`
+    fails with kind `away`. So whoever retries need not care how fast.
     """
 
     def __init__(
@@ -77,6 +84,9 @@ class Commands:
         self._waiting: deque[_Command] = deque()
         self._in_flight: set[asyncio.Task[None]] = set()
         self._flush_due = False
+        self._pause_s = 0.0
+        self._try_at = 0.0
+        self._retry: asyncio.TimerHandle | None = None
         self.last_fault: float | None = None
         """Monotonic second of the last failed round trip; None while there was none."""
 
@@ -95,7 +105,7 @@ class Commands:
         if len(self._waiting) >= self._max_waiting:
             answer.set_exception(StoreUnavailableError("busy", "too many commands wait for Redis"))
             return answer
-        self._waiting.append(_Command(args, answer, text))
+        self._waiting.append(_Command(args, answer, text, loop.time()))
         if not self._flush_due:
             self._flush_due = True
             loop.call_soon(self._flush)
@@ -103,12 +113,30 @@ class Commands:
 
     def _flush(self) -> None:
         self._flush_due = False
-        while self._waiting and len(self._in_flight) < self._max_in_flight:
+        if self.away and not self._may_try():
+            return
+        most = 1 if self.away else self._max_in_flight
+        while self._waiting and len(self._in_flight) < most:
             size = min(len(self._waiting), MAX_PIPELINE)
             batch = [self._waiting.popleft() for _ in range(size)]
             task = asyncio.get_running_loop().create_task(self._round_trip(batch), name="redis round trip")
             self._in_flight.add(task)
             task.add_done_callback(self._landed)
+
+    def _may_try(self) -> bool:
+        loop = asyncio.get_running_loop()
+        late = loop.time() - self._timeout_s
+        while self._waiting and self._waiting[0].since <= late:
+            self._refuse(self._waiting.popleft(), StoreUnavailableError("away", "Redis does not answer"))
+        if loop.time() >= self._try_at:
+            return True
+        if self._waiting and self._retry is None:
+            self._retry = loop.call_at(self._try_at, self._try_again)
+        return False
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._flush()
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
@@ -121,18 +149,21 @@ class Commands:
         try:
             results = await self._execute(batch)
         except BaseException as error:
+            self._lost()
             self._fail(batch, error)
             if isinstance(error, Exception):
                 return
             raise
         self._metrics.redis_round_trip(len(batch), time.monotonic() - started)
+        self._pause_s = 0.0
         again = []
         for command, result in zip(batch, results, strict=True):
-            if is_noscript(result) and command.script is not None:
+            if command.script is not None and is_noscript(result):
+                command.send_text(command.script)
                 again.append(command)
             else:
                 self._answer(command, result)
-        self._teach(again)
+        self._first(again)
 
     async def _execute(self, batch: list[_Command]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
@@ -142,9 +173,13 @@ class Commands:
             results: list[Any] = await pipeline.execute(raise_on_error=False)
         return results
 
-    def _teach(self, commands: list[_Command]) -> None:
-        for command in commands:
-            command.with_text()
+    def _lost(self) -> None:
+        self._pause_s = min(1.0, self._pause_s * 2 or 0.1)
+        # Jitter, so that the pods of a cluster do not come back in step. No secret hangs on it.
+        pause = self._pause_s * random.uniform(0.5, 1.0)  # noqa: S311
+        self._try_at = asyncio.get_running_loop().time() + pause
+
+    def _first(self, commands: list[_Command]) -> None:
         self._waiting.extendleft(reversed(commands))
         if commands:
             self._flush()
@@ -176,6 +211,11 @@ class Commands:
             command.answer.exception()
 
     @property
+    def away(self) -> bool:
+        """The last round trip failed as a whole: Redis does not answer."""
+        return self._pause_s > 0
+
+    @property
     def waiting(self) -> int:
         """Commands not yet sent: the length of the queue, for the metrics."""
         return len(self._waiting)
@@ -184,5 +224,7 @@ class Commands:
         """Wait for what travels, then fail what waits. Nothing may be sent afterwards."""
         while self._in_flight:
             await asyncio.gather(*self._in_flight, return_exceptions=True)
+        if self._retry is not None:
+            self._retry.cancel()
         self._fail(list(self._waiting), StoreUnavailableError("closed", "the pod is leaving"))
         self._waiting.clear()

@@ -5,14 +5,17 @@ An entry is written first and removed last: after the confirm, and after its exp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pushserver.stores.commands import Commands
+from pushserver.stores.commands import Argument, Commands
 from pushserver.stores.keys import BLAME_TTL_S, MISSED_TTL_S, PARKED_TTL_S, SEEN_MAX, Keys
 
 __all__ = ["Appended", "Inbox", "Missed", "Page"]
+
+_MESSAGE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +37,18 @@ class Page:
     seq: int
     ids: list[str]
     missed: Missed
+    size: int
+    """Entries read, those that are no message id included."""
+    garbage: list[bytes]
+    """Entries that are no message id: somebody else wrote them, and nothing can be behind them."""
 
     @classmethod
     def of(cls, answer: Sequence[Any]) -> Page:
         """From a script's `{seq, ids, expired, evicted, parked}`."""
-        seq, ids, *missed = answer
-        return cls(seq, [message_id.decode("utf-8", "replace") for message_id in ids], Missed(*missed))
+        seq, entries, *missed = answer
+        ids = [entry.decode("ascii") for entry in entries if _MESSAGE_ID(entry)]
+        garbage = [entry for entry in entries if not _MESSAGE_ID(entry)] if len(ids) < len(entries) else []
+        return cls(seq, ids, Missed(*missed), len(entries), garbage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,14 @@ class Inbox:
         keys = self._keys
         names = [keys.inbox(user), keys.seq(user), keys.seen(user), keys.missed(user), keys.presence(user)]
         ttl_s = max(self._ttl_s, content_ttl_s)
-        arguments = [message_id, self._cap, ttl_s, self._idempotency_s, SEEN_MAX, MISSED_TTL_S]
+        arguments: list[Argument] = [
+            message_id,
+            self._cap,
+            ttl_s,
+            self._idempotency_s,
+            SEEN_MAX,
+            MISSED_TTL_S,
+        ]
         status, seq, evicted, presence = await self._commands.script("inbox_append", names, arguments)
         pods = tuple(field.decode().rpartition(":")[2] for field in presence[::2])
         return Appended(status == 1, status != 0, seq, evicted, pods)
@@ -82,15 +98,15 @@ class Inbox:
         names = [self._keys.inbox(user), self._keys.seq(user), self._keys.missed(user)]
         return Page.of(await self._commands.script("inbox_read", names, [count]))
 
-    async def settle(self, user: str, ids: Sequence[str]) -> int:
+    async def settle(self, user: str, ids: Sequence[str | bytes]) -> int:
         """Remove ids whose exposure was accepted; answers how many were there."""
         return await self._remove(user, "", ids)
 
-    async def drop_expired(self, user: str, ids: Sequence[str]) -> int:
+    async def drop_expired(self, user: str, ids: Sequence[str | bytes]) -> int:
         """Remove ids whose content is gone, and count them as missed; answers how many were there."""
         return await self._remove(user, "expired", ids)
 
-    async def _remove(self, user: str, reason: str, ids: Sequence[str]) -> int:
+    async def _remove(self, user: str, reason: str, ids: Sequence[str | bytes]) -> int:
         names = [self._keys.inbox(user), self._keys.missed(user)]
         gone: int = await self._commands.script("inbox_remove", names, [reason, MISSED_TTL_S, *ids])
         return gone
@@ -98,7 +114,7 @@ class Inbox:
     async def told(self, user: str, missed: Missed) -> None:
         """The user confirmed having been told of `missed`."""
         counts = {"expired": missed.expired, "evicted": missed.evicted, "parked": missed.parked}
-        flat = [item for field, count in counts.items() if count for item in (field, count)]
+        flat: list[Argument] = [item for field, count in counts.items() if count for item in (field, count)]
         await self._commands.script("missed_told", [self._keys.missed(user)], flat)
 
     async def blame(self, user: str, alone: str | None) -> bool:
@@ -108,7 +124,7 @@ class Inbox:
         """
         keys = self._keys
         names = [keys.blame(user), keys.inbox(user), keys.parked(user), keys.missed(user)]
-        arguments = [alone or "", BLAME_TTL_S, PARKED_TTL_S, MISSED_TTL_S]
+        arguments: list[Argument] = [alone or "", BLAME_TTL_S, PARKED_TTL_S, MISSED_TTL_S]
         return bool(await self._commands.script("inbox_blame", names, arguments) == 1)
 
     async def absolve(self, user: str) -> None:
@@ -117,7 +133,8 @@ class Inbox:
 
     async def waiting(self, user: str) -> tuple[int, int]:
         """How many ids wait, and how many are parked."""
-        waiting, parked = self._commands.call("LLEN", self._keys.inbox(user)), self._commands.call(
-            "LLEN", self._keys.parked(user)
+        waiting, parked = (
+            self._commands.call("LLEN", self._keys.inbox(user)),
+            self._commands.call("LLEN", self._keys.parked(user)),
         )
         return int(await waiting), int(await parked)

@@ -21,7 +21,7 @@ SEEN_MAX = 4096
 
 
 class Keys:
-    """Builds the keys under one prefix. Braces in `prefix` would break the hash tags: settings refuse them."""
+    """Builds the keys under one prefix; braces in it would break the hash tags, and settings refuse them."""
 
     __slots__ = ("boots", "exposures", "pods", "prefix")
 

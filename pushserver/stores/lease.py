@@ -37,7 +37,10 @@ class LeaseStore:
         return boot
 
     async def take(self, boot: int, about: Mapping[str, str]) -> LeaseAnswer:
-        """Register under `boot`, taking over from any smaller one. `about`: host, address, started, version."""
+        """Register under `boot`, taking over from any smaller one.
+
+        `about` holds host, address, started and version.
+        """
         flat = [item for pair in about.items() for item in pair]
         keys = [self._keys.pod(self._pod)]
         answer = await self._commands.script("lease_take", keys, [boot, self._lease_ms, *flat])
@@ -48,7 +51,9 @@ class LeaseStore:
 
     async def renew(self, boot: int) -> LeaseAnswer:
         """Renew. Not held and no newer boot: it lapsed, and only a new boot helps."""
-        answer = await self._commands.script("lease_renew", [self._keys.pod(self._pod)], [boot, self._lease_ms])
+        answer = await self._commands.script(
+            "lease_renew", [self._keys.pod(self._pod)], [boot, self._lease_ms]
+        )
         if answer[0] == 1:
             await self._index(answer[2])
             return LeaseAnswer(True, answer[1])
@@ -69,9 +74,7 @@ class LeaseStore:
 
     async def expired(self, now_ms: int) -> list[str]:
         """Names of pods whose lease seems to have run out, at most 100, this one left out."""
-        names = await self._commands.call(
-            "ZRANGEBYSCORE", self._keys.pods, "-inf", now_ms, "LIMIT", 0, 100
-        )
+        names = await self._commands.call("ZRANGEBYSCORE", self._keys.pods, "-inf", now_ms, "LIMIT", 0, 100)
         return [name.decode() for name in names if name.decode() != self._pod]
 
     async def claim(self, pod: str) -> int:

@@ -87,9 +87,7 @@ class PresenceStore:
         """The users in a pod's index, some hundred at a time; one may come twice."""
         cursor = b"0"
         while True:
-            cursor, flat = await self._commands.call(
-                "HSCAN", self._keys.pod_users(pod), cursor, "COUNT", 500
-            )
+            cursor, flat = await self._commands.call("HSCAN", self._keys.pod_users(pod), cursor, "COUNT", 500)
             if flat:
                 yield [name.decode() for name in flat[::2]]
             if cursor == b"0":
@@ -107,5 +105,3 @@ def _record(field: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return record if isinstance(record, dict) else {}
-
-

@@ -1,0 +1,120 @@
+"""Contents through a cache of finished frames, bounded in bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+from cachetools import LRUCache
+
+from pushserver.core.clock import StoreClock
+from pushserver.core.errors import InvalidContentError
+from pushserver.core.message import Message, frame_of
+from pushserver.core.metrics import Metrics
+from pushserver.stores.content import ContentStore, StoredContent
+
+__all__ = ["Contents"]
+
+log = structlog.get_logger(__name__)
+
+ENTRY_OVERHEAD = 400
+"""Bytes of an entry besides its frame: the objects and the cache's links, measured with tracemalloc."""
+
+
+class Contents:
+    """Resolves message ids to finished frames.
+
+    Concurrent misses of one id make one read, misses of one turn of the loop one pipeline.
+    """
+
+    def __init__(
+        self,
+        store: ContentStore,
+        clock: StoreClock,
+        metrics: Metrics,
+        *,
+        cache_bytes: int,
+        max_bytes: int,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._metrics = metrics
+        self._max_bytes = max_bytes
+        self._cache: LRUCache[str, tuple[Message, int | None]] = LRUCache(cache_bytes, getsizeof=_size)
+        self._loading: dict[str, asyncio.Task[Message | None]] = {}
+
+    async def get(self, ids: Sequence[str]) -> dict[str, Message | None]:
+        """The message behind each id; None where the content is gone or no client could read it.
+
+        Raises `StoreError`: that Redis does not answer never counts as gone.
+        """
+        found: dict[str, Message | None] = {}
+        missing: dict[str, asyncio.Task[Message | None]] = {}
+        for message_id in ids:
+            cached = self._cached(message_id)
+            if cached is not None:
+                found[message_id] = cached
+            else:
+                missing[message_id] = self._load(message_id)
+        self._metrics.cache_hits.inc(len(found))
+        self._metrics.cache_misses.inc(len(missing))
+        for message_id, task in missing.items():
+            # Shielded: the read is shared, so a waiter that leaves must not cancel it.
+            found[message_id] = await asyncio.shield(task)
+        return found
+
+    def _cached(self, message_id: str) -> Message | None:
+        entry = self._cache.get(message_id)
+        if entry is None:
+            return None
+        message, expires_at = entry
+        if expires_at is not None and expires_at <= self._clock.now_ms():
+            del self._cache[message_id]
+            return None
+        return message
+
+    def _load(self, message_id: str) -> asyncio.Task[Message | None]:
+        task = self._loading.get(message_id)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._read(message_id), name="content read")
+            self._loading[message_id] = task
+            task.add_done_callback(lambda done: self._loaded(message_id, done))
+        return task
+
+    def _loaded(self, message_id: str, task: asyncio.Task[Message | None]) -> None:
+        del self._loading[message_id]
+        if not task.cancelled():
+            # Seen by those who wait for it; if all of them left, there is nobody to tell.
+            task.exception()
+
+    async def _read(self, message_id: str) -> Message | None:
+        stored = await self._store.read(message_id)
+        if stored is None:
+            return None
+        try:
+            message = frame_of(message_id, stored.text, self._max_bytes)
+        except InvalidContentError as error:
+            self._metrics.invalid.inc()
+            log.warning("content.invalid", message_id=message_id, reason=error.reason)
+            return None
+        self._remember(message, stored)
+        return message
+
+    def _remember(self, message: Message, stored: StoredContent) -> None:
+        entry = (message, stored.expires_at)
+        if _size(entry) <= self._cache.maxsize:
+            self._cache[message.id] = entry
+
+    async def close(self) -> None:
+        """Wait for the reads under way; `Commands` bounds how long they take."""
+        await asyncio.gather(*self._loading.values(), return_exceptions=True)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes held by the cache."""
+        return int(self._cache.currsize)
+
+
+def _size(entry: tuple[Message, int | None]) -> int:
+    return len(entry[0].frame) + ENTRY_OVERHEAD

@@ -1,0 +1,70 @@
+"""Reaping: a pod that is dead leaves no presence behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+
+from pushserver.core.clock import StoreClock
+from pushserver.core.metrics import Metrics
+from pushserver.stores.lease import LeaseStore
+from pushserver.stores.presence import PresenceStore
+
+__all__ = ["Reaper"]
+
+log = structlog.get_logger(__name__)
+
+
+class Reaper:
+    """Removes what expired pods left. Any pod may do it, several at once; every step is idempotent.
+
+    The claim takes the lease away in the script that reads its expiry, so its holder cannot renew it;
+    then each presence field whose boot is not newer than the dead one goes, then the pod's keys as a whole.
+    """
+
+    def __init__(
+        self,
+        leases: LeaseStore,
+        presence: PresenceStore,
+        clock: StoreClock,
+        metrics: Metrics,
+        *,
+        lease_ms: int,
+        last_fault: Callable[[], float | None],
+    ) -> None:
+        self._leases = leases
+        self._presence = presence
+        self._clock = clock
+        self._metrics = metrics
+        self._lease_s = lease_ms / 1000
+        self._last_fault = last_fault
+        self._started = time.monotonic()
+
+    async def reap(self) -> None:
+        """Reap every pod whose lease has run out. Raises `StoreError`; the rest is for the next time.
+
+        Not before Redis has answered for one full lease without a fault: a Redis that hung makes every pod
+        look dead. That only spares work; the boots keep it right.
+        """
+        sound_since = max(self._started, self._last_fault() or 0.0)
+        if time.monotonic() - sound_since < self._lease_s:
+            return
+        for pod in await self._leases.expired(self._clock.now_ms()):
+            await self._reap(pod)
+
+    async def _reap(self, pod: str) -> None:
+        boot = await self._leases.claim(pod)
+        if boot == 0:
+            return
+        removed = 0
+        if boot > 0:
+            async for users in self._presence.indexed(pod):
+                removed += sum(
+                    await asyncio.gather(*(self._presence.remove(boot, user, pod) for user in users))
+                )
+        await self._leases.forget(pod, boot)
+        self._metrics.pods_reaped.inc()
+        log.info("pod.reaped", dead_pod=pod, dead_boot=boot, users=removed)

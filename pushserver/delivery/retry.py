@@ -1,0 +1,33 @@
+"""Trying again while Redis is away: idempotent calls only."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from pushserver.core.errors import StoreError
+
+__all__ = ["until_stored"]
+
+Answer = TypeVar("Answer")
+
+MAX_PAUSE_S = 2.0
+
+
+async def until_stored(call: Callable[[], Awaitable[Answer]], wanted: Callable[[], bool]) -> Answer | None:
+    """Repeat `call` until Redis answers it, with pauses of 0.1 to 2 s; None as soon as it is not `wanted`.
+
+    Bounded by `wanted` (an open connection, a running pod) and in rate by `Commands`, which tries a Redis
+    that is away a few times a second however many callers wait.
+    """
+    pause = 0.1
+    while wanted():
+        try:
+            return await call()
+        except StoreError:
+            # Jitter only; no secret hangs on it.
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            pause = min(MAX_PAUSE_S, pause * 2)
+    return None

@@ -1,0 +1,163 @@
+"""Settle: after the confirm, the exposure is handed over, and only then the id leaves the inbox."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pushserver.core.clock import StoreClock
+from pushserver.core.errors import SinkError, StoreError
+from pushserver.core.metrics import Metrics
+from pushserver.delivery.connection import Connection, Sent
+from pushserver.delivery.tasks import Tasks
+from pushserver.exposure.event import Event, Exposure, Proof, build_events
+from pushserver.stores.inbox import Inbox
+
+__all__ = ["Outlet", "Settler"]
+
+MAX_BATCH = 2000
+MAX_WORKERS = 4
+MAX_PAUSE_S = 2.0
+
+
+class Outlet(Protocol):
+    """Where exposure events are handed over."""
+
+    async def accept(self, events: Sequence[Event]) -> None:
+        """Return when all are accepted by the sink or its spool. Raises `SinkError` when not."""
+
+
+@dataclass(slots=True)
+class _Confirmed:
+    connection: Connection
+    sent: Sent
+    at_ms: int
+    proof: Proof
+
+
+class Settler:
+    """Settles confirmed messages, batched across connections.
+
+    What waits here is bounded by what was pushed: a page that is read again brings nothing that still is
+    in `sent`. Nothing is given up: exposure and removal are repeated until both were answered, for a repeat
+    of either changes nothing. A killed pod leaves the ids in their inboxes.
+    """
+
+    def __init__(
+        self, outlet: Outlet, inbox: Inbox, clock: StoreClock, metrics: Metrics, tasks: Tasks, *, pod: str
+    ) -> None:
+        self._outlet = outlet
+        self._inbox = inbox
+        self._clock = clock
+        self._metrics = metrics
+        self._tasks = tasks
+        self._pod = pod
+        self._queue: deque[_Confirmed] = deque()
+        self._workers = 0
+        self._in_work = 0
+        self._due = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def confirmed(self, connection: Connection, items: Sequence[Sent], proof: Proof) -> None:
+        """Take over messages that this connection has just confirmed."""
+        now = self._clock.now_ms()
+        for sent in items:
+            self._queue.append(_Confirmed(connection, sent, now, proof))
+            self._metrics.confirm_delay.observe(max(0, now - sent.pushed_at) / 1000)
+        self._metrics.confirms.labels(proof).inc(len(items))
+        self._idle.clear()
+        if not self._due:
+            self._due = True
+            # At the end of this turn of the loop: what other connections confirm in it shares the batch.
+            asyncio.get_running_loop().call_soon(self._start)
+
+    @property
+    def waiting(self) -> int:
+        """Confirmed messages not settled yet."""
+        return len(self._queue) + self._in_work
+
+    async def drained(self) -> None:
+        """Return when nothing waits any more."""
+        await self._idle.wait()
+
+    def _start(self) -> None:
+        self._due = False
+        while self._workers < MAX_WORKERS and self._queue:
+            self._workers += 1
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
+            self._in_work += len(batch)
+            self._tasks.spawn(self._work(batch), "settle")
+
+    async def _work(self, batch: list[_Confirmed]) -> None:
+        try:
+            await self._expose(batch)
+            await self._remove(batch)
+        finally:
+            self._workers -= 1
+            self._in_work -= len(batch)
+            if self._queue:
+                self._start()
+            elif not self._workers:
+                self._idle.set()
+
+    async def _expose(self, batch: list[_Confirmed]) -> None:
+        shown = [
+            Exposure(
+                item.sent.id,
+                item.sent.source,
+                item.sent.queued_at,
+                item.connection.exposure_part,
+                item.sent.pushed_at,
+                item.at_ms,
+                item.proof,
+            )
+            for item in batch
+        ]
+        pause = 0.1
+        while True:
+            try:
+                return await self._outlet.accept(build_events(shown, self._pod))
+            except (SinkError, StoreError):
+                pause = await _rest(pause)
+
+    async def _remove(self, batch: list[_Confirmed]) -> None:
+        left = defaultdict(list)
+        for item in batch:
+            left[item.connection.user].append(item)
+        pause = 0.1
+        while left:
+            users = list(left)
+            removals = [self._inbox.settle(user, _ids(left[user])) for user in users]
+            answers = await asyncio.gather(*removals, return_exceptions=True)
+            for user, answer in zip(users, answers, strict=True):
+                if isinstance(answer, StoreError):
+                    continue
+                if isinstance(answer, BaseException):
+                    raise answer
+                self._metrics.settled.inc(answer)
+                self._forget(left.pop(user))
+            if left:
+                pause = await _rest(pause)
+
+    @staticmethod
+    def _forget(items: list[_Confirmed]) -> None:
+        of: defaultdict[Connection, list[str]] = defaultdict(list)
+        for item in items:
+            of[item.connection].append(item.sent.id)
+        for connection, ids in of.items():
+            connection.settled(ids)
+
+
+def _ids(items: list[_Confirmed]) -> list[str]:
+    # Two connections of a user may confirm the same message at once.
+    return list(dict.fromkeys(item.sent.id for item in items))
+
+
+async def _rest(pause: float) -> float:
+    await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+    return min(MAX_PAUSE_S, pause * 2)

@@ -1,0 +1,48 @@
+"""Background tasks with an owner: each is kept, and each one's exception is seen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from pushserver.core.metrics import Metrics
+
+__all__ = ["Tasks"]
+
+log = structlog.get_logger(__name__)
+
+
+class Tasks:
+    """Owns tasks. One that ends with an error is logged and counted; `close` leaves none behind."""
+
+    __slots__ = ("_metrics", "_tasks")
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run `work` in the background under `name`, which must hold nothing secret."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._metrics.task_failures.inc()
+            log.error("task.failed", task=task.get_name(), exc_info=error)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    async def close(self) -> None:
+        """Cancel what still runs and wait until all of it has ended."""
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
