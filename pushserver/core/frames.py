@@ -249,7 +249,7 @@ class FrameParser:
 
     def _end(self) -> None:
         self._ended = True
-        self._tail = self._message = None
+        self._message = None
 
 
 def _violation(reason: str) -> ProtocolError:
@@ -285,9 +285,7 @@ def _unmask(mask: bytes, payload: bytes) -> bytes:
 def _close_event(payload: bytes) -> Close:
     if not payload:
         return Close(None, "")
-    if len(payload) == 1:
-        raise _violation("half a close code")
-    code = int.from_bytes(payload[:2])
+    code = int.from_bytes(payload[:2])  # half a code, one byte, is below every legal one
     if not any(code in codes for codes in _LEGAL_CLOSE_CODES):
         raise _violation("a close code that must not be sent")
     return Close(code, _decoded(payload[2:]))

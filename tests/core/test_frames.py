@@ -153,10 +153,21 @@ def test_a_protocol_violation_is_a_1002_however_it_is_cut(data: bytes) -> None:
     assert run(pieces(data, range(1, len(data))))[1] is CloseCode.PROTOCOL_ERROR
 
 
-def test_a_violation_names_itself_in_words_and_without_the_clients_bytes() -> None:
-    with pytest.raises(ProtocolError, match=r"^1002: a client's frame must be masked$") as caught:
-        FrameParser(MAX).feed(header(FIN | TEXT, 1, masked=0) + b"x")
-    assert close_frame(caught.value.close_code, caught.value.reason)[4:].decode() == caught.value.reason
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        (client(TEXT | 0x10), "a reserved bit is set"),
+        (client(TEXT | 0x40), "a reserved bit is set"),
+        (client(3), "unknown opcode"),
+        (header(FIN | TEXT, 1, masked=0) + b"x", "a client's frame must be masked"),
+        (client(PING, fin=0), "a control frame must not be fragmented"),
+        (client(CLOSE, b"\x03\xee"), "a close code that must not be sent"),
+    ],
+)
+def test_a_violation_names_itself_in_words_that_fit_a_close_frame(data: bytes, words: str) -> None:
+    with pytest.raises(ProtocolError, match=f"^1002: {words}$") as caught:
+        FrameParser(MAX).feed(data)
+    assert close_frame(caught.value.close_code, caught.value.reason)[4:].decode() == words
 
 
 def test_fragments_become_one_message() -> None:
@@ -272,6 +283,10 @@ def test_what_was_whole_before_a_violation_is_not_lost() -> None:
         parser.feed(client(TEXT, b"a") + client(PONG, b"1") + client(3) + client(TEXT, b"b"))
     assert caught.value.events == [Text(b"a"), Pong(b"1")]
     assert parser.frames_seen == 2
+
+
+def test_a_connection_on_which_nothing_came_has_seen_no_frame() -> None:
+    assert FrameParser(MAX).frames_seen == 0
 
 
 def test_a_connection_fails_once_and_is_then_deaf() -> None:
