@@ -37,7 +37,7 @@ def check_username(name: object) -> str:
         raise InvalidNameError("username", "holds a lone surrogate") from None
     if size > MAX_USERNAME_BYTES:
         raise InvalidNameError("username", f"is longer than {MAX_USERNAME_BYTES} bytes")
-    if not name.isascii() or not name.isprintable():
+    if not name.isprintable():  # quick, but private and unassigned characters may pass
         _refuse_controls(name)
     return name
 
