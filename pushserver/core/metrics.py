@@ -40,7 +40,6 @@ class Metrics:
         self.confirms = self._counter("confirms", "Messages confirmed by a connection", "proof")
         self.confirm_delay = self._histogram("confirm_delay_seconds", "From push to confirm")
         self.settled = self._counter("settled", "Messages taken out of an inbox after their confirm")
-        self.settle_waiting = self._gauge("settle_waiting", "Confirmed messages that wait to be settled")
         self.evicted = self._counter("evicted", "Messages evicted by the cap of an inbox")
         self.expired = self._counter("expired", "Waiting messages whose content was gone")
         self.invalid = self._counter("invalid_content", "Waiting messages whose content no client could read")

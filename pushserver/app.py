@@ -1,0 +1,190 @@
+"""The one place that wires everything; `parts` builds what settings shape.
+
+    settings -> clients -> stores -> delivery and exposure -> web
+
+Nothing here runs yet: `server` starts and stops it. There is one of each in a process, the Manager and
+the clients of Redis and Pub/Sub included, because they are built here and passed in.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pushserver import __version__
+from pushserver.config import Settings
+from pushserver.core.context import Handler
+from pushserver.core.metrics import Metrics
+from pushserver.core.names import pod_name_from_host
+from pushserver.delivery.catch_up import CatchUp
+from pushserver.delivery.content import Contents
+from pushserver.delivery.drain import Drain
+from pushserver.delivery.lease import Lease
+from pushserver.delivery.manager import Manager
+from pushserver.delivery.presence import Presence
+from pushserver.delivery.publish import Publisher
+from pushserver.delivery.rescan import Rescan
+from pushserver.delivery.session import Sessions
+from pushserver.delivery.settle import Settler
+from pushserver.delivery.tasks import Tasks
+from pushserver.exposure.outlet import Outlet
+from pushserver.parts import (
+    Gate,
+    Stores,
+    build_door,
+    build_lease,
+    build_outlet,
+    build_stores,
+    build_verifier,
+    category_source,
+    connection_limits,
+)
+from pushserver.web.door import Door
+from pushserver.web.refresh import Refresh
+
+__all__ = ["App", "build"]
+
+
+@dataclass(slots=True)
+class App:
+    """Everything one process is made of."""
+
+    settings: Settings
+    pod: str
+    metrics: Metrics
+    stores: Stores
+    tasks: Tasks
+    manager: Manager
+    presence: Presence
+    lease: Lease
+    rescan: Rescan
+    contents: Contents
+    settler: Settler
+    outlet: Outlet
+    sessions: Sessions
+    publisher: Publisher
+    drain: Drain
+    door: Door
+    started: bool = False
+    """Set by `server` when the pod may take traffic."""
+
+    def not_ready(self) -> str:
+        """Why this pod may not take traffic; empty if it may."""
+        if self.door.admission.draining:
+            return "draining"
+        if not self.started:
+            return "starting"
+        return "redis is away" if self.stores.commands.away else ""
+
+    def describe_pod(self) -> dict[str, object]:
+        """This pod's figures of the moment."""
+        return {
+            "pod": self.pod,
+            "boot": self.lease.boot,
+            "version": __version__,
+            "ready": not self.not_ready(),
+            "connections": len(self.manager),
+            "users": self.manager.user_count,
+            "categories": self.manager.category_count,
+            "unflushed_presence": self.presence.unflushed,
+            "settle_waiting": self.settler.waiting,
+            "redis_waiting": self.stores.commands.waiting,
+            "content_cache_bytes": self.contents.bytes,
+            "tasks": len(self.tasks),
+        }
+
+    async def describe_user(self, user: str) -> dict[str, object]:
+        """Where a user is and what waits. Raises `StoreError`."""
+        pods = await self.stores.presence.pods_of(user)
+        waiting, parked = await self.stores.inbox.waiting(user)
+        return {
+            "user": user,
+            "online": bool(pods),
+            "pods": pods,
+            "connections": [
+                {"id": one.id, "state": one.state.value, "unconfirmed": one.unconfirmed, "ip": one.client_ip}
+                for one in self.manager.of(user)
+            ],
+            "categories": await self._stored_categories(user),
+            "inbox": {"waiting": waiting, "parked": parked},
+        }
+
+    async def _stored_categories(self, user: str) -> object:
+        try:
+            return await self.stores.categories.read(user)
+        except ValueError as error:
+            return {"error": str(error)}
+
+
+def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[Handler] = ()) -> App:
+    """A whole pod. `links` are handlers of your own, run at the end of the chain, before the upgrade.
+
+    Raises `ConfigError`.
+    """
+    pod = pod or settings.pod.name or pod_name_from_host(socket.gethostname(), settings.server.port)
+    metrics = Metrics()
+    stores = build_stores(settings, redis_url, pod, metrics)
+    clock, tasks, manager = stores.clock, Tasks(metrics), Manager()
+    page = settings.inbox.page
+    presence = Presence(stores.presence, manager, clock, metrics, tasks, page=page)
+    contents = Contents(
+        stores.contents,
+        clock,
+        metrics,
+        cache_bytes=settings.content.cache_bytes,
+        max_bytes=settings.content.max_bytes,
+    )
+    outlet = build_outlet(settings, stores, pod, metrics)
+    settler = Settler(outlet, stores.inbox, clock, metrics, tasks, pod=pod)
+    verifier, source = build_verifier(settings, clock), category_source(settings, stores)
+    sessions = Sessions(
+        pod=pod,
+        manager=manager,
+        presence=presence,
+        inbox=stores.inbox,
+        catch_up=CatchUp(stores.inbox, contents, clock, metrics, page=page),
+        settler=settler,
+        clock=clock,
+        metrics=metrics,
+        tasks=tasks,
+        limits=connection_limits(settings),
+        refresh=Refresh(verifier, source),
+    )
+    lease = build_lease(settings, stores, presence, metrics, pod)
+    rescan = Rescan(stores.presence, manager, presence, sessions.look_again, every_s=settings.inbox.rescan_s)
+    lease.on_new_boot = rescan.now
+    presence.on_taken_over = lease.check_soon
+    door = build_door(settings, sessions, presence, metrics, Gate(verifier, source, links))
+    app = App(
+        settings=settings,
+        pod=pod,
+        metrics=metrics,
+        stores=stores,
+        tasks=tasks,
+        manager=manager,
+        presence=presence,
+        lease=lease,
+        rescan=rescan,
+        contents=contents,
+        settler=settler,
+        outlet=outlet,
+        sessions=sessions,
+        publisher=Publisher(stores.contents, stores.inbox, clock, metrics),
+        drain=Drain(manager, spread_s=settings.drain.spread_s),
+        door=door,
+    )
+    _gauges(app)
+    return app
+
+
+def _gauges(app: App) -> None:
+    read = app.metrics.read_at_scrape
+    read("connections", "Open connections", lambda: len(app.manager))
+    read("users", "Users with a connection here", lambda: app.manager.user_count)
+    read("presence_unflushed", "Users whose presence is to be written", lambda: app.presence.unflushed)
+    read("settle_waiting", "Confirmed messages that wait to be settled", lambda: app.settler.waiting)
+    read("redis_waiting", "Commands that wait for Redis", lambda: app.stores.commands.waiting)
+    read("redis_away", "1 while Redis does not answer", lambda: app.stores.commands.away)
+    read("content_cache_bytes", "Bytes of contents in memory", lambda: app.contents.bytes)
+    read("tasks", "Background tasks", lambda: len(app.tasks))

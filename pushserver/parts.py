@@ -1,0 +1,236 @@
+"""The parts of a pod that settings shape, each built by one function; `app` puts them together."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redis.asyncio import Redis, RedisCluster
+
+from pushserver import __version__
+from pushserver.config import Settings
+from pushserver.core.client_ip import ClientIPRule
+from pushserver.core.clock import StoreClock
+from pushserver.core.context import Handler
+from pushserver.core.metrics import Metrics
+from pushserver.delivery.lease import Lease
+from pushserver.delivery.presence import Presence
+from pushserver.delivery.reaper import Reaper
+from pushserver.delivery.session import Limits, Sessions
+from pushserver.development import token_secret
+from pushserver.exposure.alarm import Alarm
+from pushserver.exposure.null_sink import NullSink
+from pushserver.exposure.outlet import Outlet
+from pushserver.exposure.pubsub_sink import PubSubSink
+from pushserver.exposure.pubsub_topic import PubSubTopic
+from pushserver.exposure.stream_sink import StreamSink
+from pushserver.stores.category_store import CategoryStore
+from pushserver.stores.client import connect
+from pushserver.stores.commands import Commands
+from pushserver.stores.content import ContentStore
+from pushserver.stores.exposure_stream import ExposureStream
+from pushserver.stores.inbox import Inbox
+from pushserver.stores.keys import Keys
+from pushserver.stores.lease import LeaseStore
+from pushserver.stores.presence import PresenceStore
+from pushserver.web.chain.admission import Admission
+from pushserver.web.chain.authenticate import Authenticate
+from pushserver.web.chain.categories import CategoriesLink, Source, from_claims, from_redis
+from pushserver.web.chain.client_ip import client_ip
+from pushserver.web.chain.origin import Origin
+from pushserver.web.chain.recovery import recovery
+from pushserver.web.door import Door
+from pushserver.web.origins import OriginPolicy
+from pushserver.web.tokens import TokenVerifier, load_keys
+from pushserver.web.transport import SocketOptions
+
+__all__ = [
+    "Gate",
+    "Stores",
+    "build_door",
+    "build_lease",
+    "build_outlet",
+    "build_stores",
+    "build_verifier",
+    "category_source",
+    "connection_limits",
+]
+
+
+@dataclass(slots=True)
+class Stores:
+    """The client of Redis and everything that is kept there."""
+
+    client: Redis | RedisCluster
+    commands: Commands
+    clock: StoreClock
+    presence: PresenceStore
+    inbox: Inbox
+    contents: ContentStore
+    categories: CategoryStore
+    leases: LeaseStore
+    exposures: ExposureStream
+
+    async def close(self) -> None:
+        """Wait for what is on its way, then disconnect."""
+        await self.commands.close()
+        await self.client.aclose()
+
+
+def build_stores(settings: Settings, redis_url: str, pod: str, metrics: Metrics) -> Stores:
+    """Stores on the engine at `redis_url`, for the pod of that name. Nothing is connected yet."""
+    redis, inbox = settings.redis, settings.inbox
+    client = connect(redis_url, timeout_ms=redis.timeout_ms, max_connections=redis.max_connections)
+    commands = Commands(client, metrics, timeout_s=redis.timeout_ms / 1000)
+    keys = Keys(redis.prefix)
+    return Stores(
+        client=client,
+        commands=commands,
+        clock=StoreClock(),
+        presence=PresenceStore(commands, keys, pod),
+        inbox=Inbox(
+            commands, keys, cap=inbox.cap, ttl_s=inbox.ttl_s, idempotency_s=settings.publish.idempotency_s
+        ),
+        contents=ContentStore(commands, keys),
+        categories=CategoryStore(commands, keys),
+        leases=LeaseStore(commands, keys, pod, settings.pod.lease_ms),
+        exposures=ExposureStream(commands, keys.exposures, settings.exposure.spool_max),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Who decides about a handshake."""
+
+    verifier: TokenVerifier
+    source: Source
+    links: Sequence[Handler]
+
+
+def build_outlet(settings: Settings, stores: Stores, pod: str, metrics: Metrics) -> Outlet:
+    """Where exposure events go: the sink of the settings, with the stream as its spool."""
+    exposure = settings.exposure
+    if exposure.sink == "none":
+        return Outlet(NullSink(), None, pod, metrics)
+    if exposure.sink == "stream":
+        return Outlet(StreamSink(stores.exposures, metrics, Alarm()), None, pod, metrics)
+    sink = PubSubSink(
+        PubSubTopic(exposure.topic),
+        batch_events=exposure.batch_events,
+        batch_bytes=exposure.batch_bytes,
+        batch_ms=exposure.batch_ms,
+    )
+    return Outlet(sink, stores.exposures, pod, metrics)
+
+
+def build_verifier(settings: Settings, clock: StoreClock) -> TokenVerifier:
+    """Whose tokens are believed. Raises `ConfigError`."""
+    auth = settings.auth
+    secret = token_secret(settings) if "HS256" in auth.algorithms else auth.secret.get_secret_value()
+    keys = load_keys(
+        auth.algorithms,
+        secret=secret.encode(),
+        previous_secret=auth.previous_secret.get_secret_value().encode(),
+        public_key_file=auth.public_key_file,
+    )
+    return TokenVerifier(
+        keys, issuer=auth.issuer, audience=auth.audience, leeway_s=auth.leeway_s, now=clock.now_s
+    )
+
+
+def category_source(settings: Settings, stores: Stores) -> Source:
+    """Where categories are read."""
+    if settings.categories.source == "claims":
+        return from_claims
+    return from_redis(stores.categories.read)
+
+
+def connection_limits(settings: Settings) -> Limits:
+    """The bounds of a connection."""
+    delivery = settings.delivery
+    return Limits(
+        messages=delivery.window,
+        bytes=delivery.window_bytes,
+        ping_interval_s=delivery.ping_interval_s,
+        ping_timeout_s=delivery.ping_timeout_s,
+        ack_timeout_s=delivery.ack_timeout_s,
+        frames_per_s=settings.limits.frames_per_s,
+        per_user=settings.limits.connections_per_user,
+    )
+
+
+def build_lease(settings: Settings, stores: Stores, presence: Presence, metrics: Metrics, pod: str) -> Lease:
+    """The lease, with the reaper that takes its turn after each heartbeat."""
+    lease_ms = settings.pod.lease_ms
+    lease = Lease(
+        stores.leases,
+        stores.presence,
+        presence,
+        stores.clock,
+        metrics,
+        pod=pod,
+        lease_ms=lease_ms,
+        about={
+            "host": socket.gethostname(),
+            "address": f"{settings.server.host}:{settings.server.port}",
+            "started": str(int(time.time() * 1000)),
+            "version": __version__,
+        },
+    )
+    reaper = Reaper(
+        stores.leases,
+        stores.presence,
+        stores.clock,
+        metrics,
+        lease_ms=lease_ms,
+        last_fault=lambda: stores.commands.last_fault,
+    )
+    lease.after_beat = reaper.reap
+    return lease
+
+
+def build_door(
+    settings: Settings,
+    sessions: Sessions,
+    presence: Presence,
+    metrics: Metrics,
+    gate: Gate,
+) -> Door:
+    """The door for clients, with the chain in its order and at its end the links of the package's user."""
+    limits, delivery = settings.limits, settings.delivery
+    admission = Admission(
+        max_connections=settings.server.max_connections,
+        per_ip=limits.connections_per_ip,
+        handshakes_per_s=limits.handshakes_per_s,
+        retry_after_s=1,
+    )
+    policy = OriginPolicy(settings.origin.allow, allow_loopback=settings.development)
+    categories = CategoriesLink(
+        gate.source, presence.announce, connect_wait_ms=settings.redis.connect_wait_ms
+    )
+    return Door(
+        chain=(
+            recovery,
+            client_ip,
+            admission.handle,
+            Origin(policy, query_token=settings.auth.query_token).handle,
+            Authenticate(gate.verifier).handle,
+            categories.handle,
+            *gate.links,
+        ),
+        client_ip_rule=ClientIPRule(settings.proxy.trusted, settings.proxy.headers, settings.proxy.platform),
+        sessions=sessions,
+        presence=presence,
+        admission=admission,
+        metrics=metrics,
+        socket_options=SocketOptions(
+            max_backlog=delivery.window_bytes + settings.content.max_bytes + 512 * 1024,
+            max_frame_bytes=limits.max_frame_bytes,
+            send_buffer_bytes=settings.server.send_buffer_bytes,
+            user_timeout_ms=int((delivery.ping_interval_s + delivery.ping_timeout_s) * 1000),
+        ),
+        handshake_timeout_s=limits.handshake_timeout_s,
+        leeway_s=gate.verifier.leeway_s,
+    )

@@ -1,0 +1,232 @@
+"""A process's life: start, serve, drain, exit.
+
+engine -> lease -> sink -> listeners -> (signal, or the name was taken over) -> drain -> exit
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import time
+from collections.abc import Sequence
+
+import structlog
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+from pushserver import __version__
+from pushserver.app import App, build
+from pushserver.banner import development_banner
+from pushserver.config import Settings
+from pushserver.core.context import Handler
+from pushserver.core.errors import SinkError, StoreError, TakenOverError
+from pushserver.delivery.retry import until_stored
+from pushserver.development import DATA_DIRECTORY
+from pushserver.stores.checks import check_engine
+from pushserver.stores.embedded import EmbeddedValkey, embedded_url
+from pushserver.web.admin import Admin, admin_server
+from pushserver.web.server import public_server
+
+__all__ = ["Server", "run"]
+
+log = structlog.get_logger(__name__)
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_TAKEN_OVER = 3
+START_S = 30.0
+"""How long a start waits for Redis before it gives up."""
+LAG_EVERY_S = 0.25
+RELEASE_S = 2.0
+"""What is kept of the drain's time for presence, lease and sink."""
+
+
+def run(settings: Settings, links: Sequence[Handler] = ()) -> int:
+    """Serve until a signal; the exit code. `links` are handlers of your own for the chain.
+
+    Raises `ConfigError` or `StoreError` when the start fails.
+    """
+    if not settings.development:
+        return asyncio.run(_serve(settings, settings.redis.url.get_secret_value(), links))
+    folder = DATA_DIRECTORY / "valkey"
+    engine = EmbeddedValkey(folder)
+    engine.start()
+    try:
+        return asyncio.run(_serve(settings, embedded_url(folder), links))
+    finally:
+        engine.stop()
+
+
+async def _serve(settings: Settings, redis_url: str, links: Sequence[Handler]) -> int:
+    return await Server(build(settings, redis_url=redis_url, links=links)).serve()
+
+
+class Server:
+    """Runs one `App` on the running loop."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._stop = asyncio.Event()
+        self._exit_code = EXIT_OK
+        self._public = public_server(app.door)
+        self._admin = admin_server(_admin(app))
+        self.port = 0
+        """The port of the listener for clients, once started."""
+        self.admin_port = 0
+
+    async def serve(self) -> int:
+        """From start to exit; the exit code."""
+        try:
+            await self.start()
+            # What was built lives as long as the process: the collector need not walk it again.
+            gc.collect()
+            gc.freeze()
+            self._handle_signals()
+            await self._stop.wait()
+            await self.drain()
+        finally:
+            await self.close()
+        return self._exit_code
+
+    # -- start
+
+    async def start(self) -> None:
+        """Return when the pod takes traffic. Raises `PushServerError` or `OSError`."""
+        app, settings = self._app, self._app.settings
+        await self._wait_for_redis()
+        await check_engine(app.stores.commands, app.metrics)
+        await app.lease.start()
+        try:
+            await app.outlet.start()
+        except SinkError as error:
+            log.error("exposure.sink_away", kind=error.kind, reason=error.reason)
+        app.sessions.wheel.start()
+        app.tasks.spawn(self._keep_lease(), "lease")
+        app.tasks.spawn(app.rescan.run(), "rescan")
+        app.tasks.spawn(self._watch_loop(), "loop lag")
+        self.admin_port = _listen(self._admin, settings.admin.host, settings.admin.port, reuse_port=False)
+        self.port = _listen(
+            self._public, settings.server.host, settings.server.port, reuse_port=settings.server.reuse_port
+        )
+        app.started = True
+        log.info(
+            "pod.started",
+            pod=app.pod,
+            boot=app.lease.boot,
+            port=self.port,
+            admin_port=self.admin_port,
+            version=__version__,
+            development=settings.development,
+        )
+        if settings.development:
+            print(development_banner(settings, self.port, self.admin_port), flush=True)
+
+    async def _wait_for_redis(self) -> None:
+        deadline = time.monotonic() + START_S
+        commands = self._app.stores.commands
+        answer = await until_stored(lambda: commands.call("PING"), lambda: time.monotonic() < deadline)
+        if answer is None:
+            # Once more, for the reason.
+            await commands.call("PING")
+
+    async def _keep_lease(self) -> None:
+        try:
+            await self._app.lease.run()
+        except TakenOverError as error:
+            log.error("pod.taken_over", pod=error.pod, by_host=error.host)
+            self.stop(EXIT_TAKEN_OVER)
+
+    async def _watch_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_EVERY_S
+            await asyncio.sleep(LAG_EVERY_S)
+            self._app.metrics.loop_lag.observe(max(0.0, loop.time() - due))
+
+    # -- stop
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if self._stop.is_set():
+            log.info("pod.hurried", signal=number.name)
+            self._app.drain.hurry()
+        else:
+            log.info("pod.stopping", signal=number.name)
+            self.stop(EXIT_OK)
+
+    def stop(self, exit_code: int) -> None:
+        """Begin to leave. The first call's code counts."""
+        if not self._stop.is_set():
+            self._exit_code = exit_code
+            self._stop.set()
+
+    async def drain(self) -> None:
+        """The orderly leaving, within `drain.timeout_s`: readiness first, the lease last."""
+        app = self._app
+        deadline = asyncio.get_running_loop().time() + app.settings.drain.timeout_s
+        app.door.admission.draining = True
+        cut = await self._say_goodbye(deadline - RELEASE_S)
+        settled = await _within(deadline - RELEASE_S, app.settler.drained())
+        await app.outlet.drain(deadline - RELEASE_S / 2)
+        released = await _within(deadline, self._release())
+        log.info("pod.drained", cut=cut, settled=settled, released=released)
+
+    async def _say_goodbye(self, deadline: float) -> int:
+        if await _within(deadline, self._app.drain.run()):
+            return 0
+        return self._app.drain.cut()
+
+    async def _release(self) -> None:
+        """Presence and lease, after Redis has no more of ours; a Redis that is away lets them run out."""
+        app = self._app
+        while app.presence.unflushed:  # noqa: ASYNC110 - bounded by the caller's deadline
+            await asyncio.sleep(0.01)
+        await app.lease.release()
+
+    async def close(self) -> None:
+        """Stop listening and let go of everything. Twice is once."""
+        app = self._app
+        self._public.stop()
+        self._admin.stop()
+        app.drain.cut()
+        app.sessions.wheel.stop()
+        await app.tasks.close()
+        await app.contents.close()
+        await app.outlet.drain(asyncio.get_running_loop().time())
+        await self._public.close_all_connections()
+        await self._admin.close_all_connections()
+        await app.stores.close()
+
+
+async def _within(deadline: float, work: object) -> bool:
+    """Await `work` until `deadline` (loop time); False if it was not done by then, or Redis refused."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            await work  # type: ignore[misc]
+    except (TimeoutError, StoreError):
+        return False
+    return True
+
+
+def _listen(server: HTTPServer, host: str, port: int, *, reuse_port: bool) -> int:
+    """Listen, and answer the port (of 0, the one the kernel chose)."""
+    sockets = bind_sockets(port, address=host, backlog=1024, reuse_port=reuse_port)
+    server.add_sockets(sockets)
+    bound: int = sockets[0].getsockname()[1]
+    return bound
+
+
+def _admin(app: App) -> Admin:
+    keys = [key.get_secret_value() for key in app.settings.admin.api_keys]
+    return Admin(
+        metrics=app.metrics,
+        api_keys=keys,
+        describe_user=app.describe_user,
+        describe_pod=app.describe_pod,
+        ready=app.not_ready,
+    )

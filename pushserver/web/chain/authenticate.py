@@ -1,0 +1,42 @@
+"""Authenticate: nobody passes whose token was not verified."""
+
+from __future__ import annotations
+
+from pushserver.core.close_codes import CloseCode
+from pushserver.core.context import Context
+from pushserver.core.errors import NotAuthenticatedError
+from pushserver.web.chain import CLOSE_CODE, CREDENTIALS, IDENTITY, USER
+from pushserver.web.chain.refuse import refuse
+from pushserver.web.credentials import BadHandshakeError, Credentials, check_user_hint
+from pushserver.web.tokens import Identity, TokenVerifier
+
+__all__ = ["Authenticate"]
+
+
+class Authenticate:
+    """Verifies the token that the handshake brought."""
+
+    def __init__(self, verifier: TokenVerifier) -> None:
+        self._verifier = verifier
+
+    def handle(self, ctx: Context) -> None:
+        """The link of the chain: 401, or 4401 after the upgrade for who offers `pushserver.v1*`."""
+        credentials: Credentials = ctx.must_get(CREDENTIALS)
+        try:
+            identity = self._verify(credentials)
+            check_user_hint(ctx.request, identity.username)
+        except NotAuthenticatedError as error:
+            if credentials.offered_pushserver:
+                ctx.set(CLOSE_CODE, CloseCode.NOT_AUTHENTICATED)
+            ctx.header("WWW-Authenticate", "Bearer")
+            refuse(ctx, 401, "not_authenticated", error.reason)
+        except BadHandshakeError as error:
+            refuse(ctx, 400, "bad_handshake", error.reason)
+        else:
+            ctx.set(IDENTITY, identity)
+            ctx.set(USER, identity.username)
+
+    def _verify(self, credentials: Credentials) -> Identity:
+        if credentials.token is None:
+            raise NotAuthenticatedError("no token")
+        return self._verifier.verify(credentials.token)

@@ -1,0 +1,76 @@
+"""Categories: what kind of user this is, from Redis or from the token's claims."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from pushserver.core.categories import Categories, parse_categories
+from pushserver.core.context import Context
+from pushserver.core.errors import InvalidNameError, NotAuthenticatedError, StoreUnavailableError
+from pushserver.delivery.retry import until_stored
+from pushserver.web.chain import CATEGORIES, IDENTITY, USER
+from pushserver.web.chain.refuse import refuse
+from pushserver.web.tokens import Identity
+
+__all__ = ["CategoriesLink", "Source", "from_claims", "from_redis"]
+
+log = structlog.get_logger(__name__)
+
+Source = Callable[[Identity], Awaitable[Categories]]
+"""Where categories come from. May raise `StoreError`, `InvalidNameError` or `ValueError`."""
+
+
+async def from_claims(identity: Identity) -> Categories:
+    """The token's claim `categories`. Raises `NotAuthenticatedError` for one that is no categories."""
+    if identity.categories_claim is None:
+        return {}
+    try:
+        return parse_categories(identity.categories_claim)
+    except InvalidNameError as error:
+        raise NotAuthenticatedError(f"token {error.kind} {error.reason}") from None
+
+
+def from_redis(read: Callable[[str], Awaitable[Categories]]) -> Source:
+    """The hash that the back end keeps."""
+    return lambda identity: read(identity.username)
+
+
+class CategoriesLink:
+    """Reads the categories, and announces the user to the pod's index in the same round trip."""
+
+    def __init__(
+        self, source: Source, announce: Callable[[str], Awaitable[None]], *, connect_wait_ms: int
+    ) -> None:
+        self._source = source
+        self._announce = announce
+        self._wait_s = connect_wait_ms / 1000
+
+    async def handle(self, ctx: Context) -> None:
+        """The link of the chain: waits `connect_wait_ms` for Redis, then 503 (by Recovery)."""
+        identity: Identity = ctx.must_get(IDENTITY)
+        deadline = time.monotonic() + self._wait_s
+        try:
+            found = await until_stored(lambda: self._read(identity), lambda: time.monotonic() < deadline)
+        except NotAuthenticatedError as error:
+            refuse(ctx, 401, "not_authenticated", error.reason)
+            return
+        except ValueError as error:
+            # InvalidNameError is one. Half of a user's categories would reach the wrong people.
+            log.error("categories.invalid", user=ctx.must_get(USER), reason=str(error)[:200])
+            refuse(ctx, 503, "categories", "categories cannot be read", retry_after_s=5)
+            return
+        if found is None:
+            raise StoreUnavailableError("away", "no answer in time")
+        ctx.set(CATEGORIES, found)
+
+    async def _read(self, identity: Identity) -> Categories:
+        try:
+            async with asyncio.timeout(self._wait_s):
+                found, _ = await asyncio.gather(self._source(identity), self._announce(identity.username))
+        except TimeoutError:
+            raise StoreUnavailableError("timeout", "no answer in time") from None
+        return found

@@ -1,0 +1,155 @@
+"""The handshake: Tornado's hooks turn a request into a `Context`, run the chain, and hand the socket over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from http.client import responses
+from typing import Any
+
+import structlog
+import tornado.web
+import tornado.websocket
+
+from pushserver.core.context import Context
+from pushserver.core.jsontext import dump
+from pushserver.web.chain import CLIENT_IP, CLOSE_CODE, CREDENTIALS
+from pushserver.web.chain.refuse import error_body, refuse
+from pushserver.web.door import Door
+from pushserver.web.handover import HandoverProtocol, accept_value
+from pushserver.web.request import plain_request
+
+__all__ = ["JsonErrors", "NotFound", "PushHandler"]
+
+log = structlog.get_logger(__name__)
+
+
+class JsonErrors(tornado.web.RequestHandler):
+    """Every error of this server is JSON, and tells nothing about what it runs on."""
+
+    def set_default_headers(self) -> None:
+        """No version of anything."""
+        self.set_header("Server", "pushserver")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Tornado's own refusals (405, 400, 500) in our form."""
+        message = responses.get(status_code, "Unknown")
+        self.refuse(status_code, message.lower().replace(" ", "_"), message)
+
+    def refuse(self, status: int, code: str, message: str) -> None:
+        """Answer with an error and finish."""
+        self.set_status(status)
+        self.set_header("Content-Type", "application/json; charset=utf-8")
+        self.finish(dump(error_body(code, message)))
+
+
+class NotFound(JsonErrors):
+    """Every path that is none."""
+
+    def prepare(self) -> None:
+        """404, whatever the method."""
+        self.refuse(404, "not_found", "no such path")
+
+
+class PushHandler(JsonErrors, tornado.websocket.WebSocketHandler):
+    """`GET /ws`. Lives until the 101; then the socket is another's and this is freed."""
+
+    def initialize(self, door: Door) -> None:
+        """Take what `app` built."""
+        self._door = door
+        self._ctx: Context | None = None
+        self._lost = False
+
+    async def prepare(self) -> None:
+        """Run the chain before any upgrade; answer a refusal as it says."""
+        if not self._is_handshake():
+            return
+        ctx = self._ctx = self._door.context(plain_request(self.request))
+        try:
+            async with asyncio.timeout(self._time_left()):
+                await ctx.next()
+        except TimeoutError:
+            refuse(ctx, 503, "timeout", "the handshake took too long", retry_after_s=1)
+        status = ctx.refusal_status
+        if self._lost:
+            self._never_came(ctx, status)
+            return
+        if status is not None:
+            self._refuse(ctx, status)
+
+    def _is_handshake(self) -> bool:
+        """Whether this is worth a run of the chain (RFC 6455 section 4.2.1); if not, it was answered."""
+        headers = self.request.headers
+        if self.request.method != "GET":
+            self.set_header("Allow", "GET")
+            self.refuse(405, "method_not_allowed", "GET only")
+        elif "Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0":
+            self.refuse(400, "bad_handshake", "a handshake has no body")
+        elif headers.get("Upgrade", "").lower() != "websocket" or not _says_upgrade(headers):
+            self.set_header("Upgrade", "websocket")
+            self.refuse(426, "upgrade_required", "this is a WebSocket")
+        elif headers.get("Sec-WebSocket-Version") != "13":
+            self.set_header("Sec-WebSocket-Version", "13")
+            self.refuse(426, "upgrade_required", "WebSocket version 13 only")
+        elif accept_value(headers.get("Sec-WebSocket-Key", "")) is None:
+            self.refuse(400, "bad_handshake", "Sec-WebSocket-Key must be 16 bytes in base64")
+        else:
+            return True
+        self._door.metrics.handshakes.labels(str(self.get_status())).inc()
+        return False
+
+    def _time_left(self) -> float:
+        """Seconds until the handshake's deadline, which runs from the accept."""
+        stream = self.request.connection.stream  # type: ignore[union-attr] # a request from a socket has one
+        spent: float = time.monotonic() - stream.accepted_at
+        return max(0.0, self._door.handshake_timeout_s - spent)
+
+    def _never_came(self, ctx: Context, status: int | None) -> None:
+        self._door.metrics.handshakes.labels("lost").inc()
+        self._door.undo(ctx, was_let_in=status is None)
+        self._finished = True
+
+    def _refuse(self, ctx: Context, status: int) -> None:
+        self._door.metrics.handshakes.labels(str(status)).inc()
+        self._door.undo(ctx, was_let_in=False)
+        log.info(
+            "handshake.refused", status=status, client_ip=ctx.get_string(CLIENT_IP), path=ctx.request.path
+        )
+        if CLOSE_CODE in ctx.keys:
+            # Answered by the upgrade that follows, see `get_websocket_protocol`.
+            return
+        self.set_status(status)
+        for name, value in ctx.writer.headers.items():
+            self.set_header(name, value)
+        self.finish(ctx.writer.body or dump(error_body("refused", "refused")))
+
+    # -- the upgrade
+
+    def check_origin(self, origin: str) -> bool:
+        """Always: the chain has judged the origin, Tornado 6.6 would skip some."""
+        return True
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        """What the chain selected, never the one that carries the token."""
+        selected: str | None = self._context().must_get(CREDENTIALS).subprotocol
+        return selected
+
+    def get_websocket_protocol(self) -> HandoverProtocol:
+        """Our own protocol, which takes the socket over."""
+        accept = accept_value(self.request.headers["Sec-WebSocket-Key"]) or ""
+        ctx = self._context()
+        enter = self._door.turn_away if CLOSE_CODE in ctx.keys else self._door.let_in
+        return HandoverProtocol(self, accept, lambda stream, head: enter(ctx, stream, head))
+
+    def _context(self) -> Context:
+        if self._ctx is None:
+            raise RuntimeError("the chain has not run")
+        return self._ctx
+
+    def on_connection_close(self) -> None:
+        """The client was lost while the chain ran: nothing may be registered for it."""
+        self._lost = True
+
+
+def _says_upgrade(headers: tornado.httputil.HTTPHeaders) -> bool:
+    return "upgrade" in (part.strip().lower() for part in headers.get("Connection", "").split(","))

@@ -1,0 +1,29 @@
+"""Refresh: a new token over an open connection."""
+
+from __future__ import annotations
+
+from pushserver.core.errors import NotAuthenticatedError, StoreUnavailableError
+from pushserver.delivery.session import Verified
+from pushserver.web.chain.categories import Source
+from pushserver.web.tokens import TokenVerifier
+
+__all__ = ["Refresh"]
+
+
+class Refresh:
+    """Verifies as the handshake does, and reads the categories anew."""
+
+    def __init__(self, verifier: TokenVerifier, source: Source) -> None:
+        self._verifier = verifier
+        self._source = source
+
+    async def __call__(self, token: str, user: str) -> Verified:
+        """Who the token is for. Raises `NotAuthenticatedError`, also for another user, or `StoreError`."""
+        identity = self._verifier.verify(token)
+        if identity.username != user:
+            raise NotAuthenticatedError("token is for another user")
+        try:
+            categories = await self._source(identity)
+        except ValueError:
+            raise StoreUnavailableError("categories", "categories cannot be read") from None
+        return Verified(user, identity.expires_at + self._verifier.leeway_s, identity.expires_at, categories)

@@ -1,0 +1,51 @@
+"""Tornado's HTTP server with what a public listener needs: deadlines and no bodies."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
+from tornado.web import Application
+
+from pushserver.web.door import Door
+from pushserver.web.handler import NotFound, PushHandler
+
+__all__ = ["PublicServer", "public_server"]
+
+MAX_HEADER_BYTES = 32 * 1024
+MAX_READ_BUFFER = 128 * 1024
+
+
+class PublicServer(HTTPServer):
+    """Notes when a connection was accepted: the handshake's deadline runs from there."""
+
+    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
+        """As Tornado, with the time."""
+        stream.accepted_at = time.monotonic()  # type: ignore[attr-defined]
+        super().handle_stream(stream, address)
+
+
+def public_server(door: Door) -> PublicServer:
+    """The server for clients: `/ws` and nothing else.
+
+    Bodies are read before `prepare`, so a request with one of more than a byte is refused by its header;
+    without an idle time-out a client could take an hour for its headers.
+    """
+    application = Application(
+        [("/ws", PushHandler, {"door": door})],
+        default_handler_class=NotFound,
+        log_function=lambda handler: None,
+        compress_response=False,
+    )
+    return PublicServer(
+        application,
+        xheaders=False,
+        idle_connection_timeout=door.handshake_timeout_s,
+        body_timeout=door.handshake_timeout_s,
+        max_header_size=MAX_HEADER_BYTES,
+        max_body_size=1,
+        max_buffer_size=MAX_READ_BUFFER,
+        chunk_size=16 * 1024,
+    )

@@ -1,0 +1,235 @@
+"""A connection's socket, written and read directly.
+
+Kept for every idle user, so it holds a socket, a parser and what the kernel did not take; no coroutine,
+no timer, no stream. All of its callbacks run on the loop and none blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from typing import Protocol
+
+import structlog
+
+from pushserver.core.close_codes import CloseCode
+from pushserver.core.frames import Close, Event, FrameParser, ProtocolError, close_frame
+from pushserver.delivery.connection import Connection
+
+__all__ = ["Owner", "SocketOptions", "SocketTransport"]
+
+log = structlog.get_logger(__name__)
+
+READ_BYTES = 64 * 1024
+GOODBYE_S = 2.0
+"""How long a close may take: flushing what was written and hearing the other side's close frame."""
+
+
+class Owner(Protocol):
+    """Who is told what a socket brings."""
+
+    def received(self, connection: Connection, events: list[Event], frames: int) -> None:
+        """Events of one read, in order, and the number of frames they came in."""
+
+    def ended(self, connection: Connection | None, client_ip: str, code: int | None) -> None:
+        """The socket is closed. `connection` is None if none was ever opened on it."""
+
+
+class SocketOptions:
+    """What accepted sockets get, and how much may wait for one."""
+
+    __slots__ = ("max_backlog", "max_frame_bytes", "send_buffer_bytes", "user_timeout_ms")
+
+    def __init__(
+        self, *, max_backlog: int, max_frame_bytes: int, send_buffer_bytes: int, user_timeout_ms: int
+    ) -> None:
+        self.max_backlog = max_backlog
+        """Unsent bytes of one connection beyond which it is cut: more than its window can ever hold."""
+        self.max_frame_bytes = max_frame_bytes
+        self.send_buffer_bytes = send_buffer_bytes
+        """SO_SNDBUF; 0 leaves it to the kernel."""
+        self.user_timeout_ms = user_timeout_ms
+        """TCP_USER_TIMEOUT: the kernel gives up on a peer that acknowledges nothing for so long."""
+
+    def apply(self, sock: socket.socket) -> None:
+        """Set the options on a TCP socket; others (unix) are left as they are."""
+        if sock.family not in {socket.AF_INET, socket.AF_INET6}:
+            return
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.send_buffer_bytes:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.send_buffer_bytes)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self.user_timeout_ms)
+
+
+class SocketTransport:
+    """The seam between a connection and the kernel. `start` begins to read; `close` or `abort` ends."""
+
+    __slots__ = (
+        "_client_ip",
+        "_close_code",
+        "_closing",
+        "_goodbye",
+        "_head",
+        "_loop",
+        "_max_backlog",
+        "_out",
+        "_owner",
+        "_parser",
+        "_peer_closed",
+        "_sock",
+        "connection",
+        "progressed_at",
+    )
+
+    def __init__(
+        self, sock: socket.socket, owner: Owner, options: SocketOptions, client_ip: str, head: bytes
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sock: socket.socket | None = sock
+        self._owner = owner
+        self._client_ip = client_ip
+        self._max_backlog = options.max_backlog
+        self._parser = FrameParser(options.max_frame_bytes)
+        self._head = head
+        """The answer to the handshake, until the first frames go out with it."""
+        self._out = b""
+        self._closing = False
+        self._peer_closed = False
+        self._close_code: int | None = None
+        self._goodbye: asyncio.TimerHandle | None = None
+        self.connection: Connection | None = None
+        self.progressed_at = time.monotonic()
+
+    def start(self, early: bytes) -> None:
+        """Begin to read; `early` came in together with the request."""
+        if self._sock is None:
+            return
+        self._loop.add_reader(self._sock.fileno(), self._readable)
+        if early:
+            self._take(early)
+
+    # -- writing
+
+    @property
+    def buffered(self) -> int:
+        """Bytes the kernel has not taken yet."""
+        return len(self._out)
+
+    def write(self, data: bytes) -> None:
+        """Send whole frames. After `close` nothing more goes out."""
+        if self._closing or self._sock is None:
+            return
+        self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        if self._sock is None:
+            return
+        if self._head:
+            # The 101 and the first frames in one write.
+            data, self._head = self._head + data, b""
+        if self._out:
+            self._out += data
+        else:
+            try:
+                sent = self._sock.send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError:
+                # Not at once: the caller may be in the middle of a loop over connections.
+                self._loop.call_soon(self.abort)
+                return
+            if sent == len(data):
+                return
+            self._out = data[sent:]
+            self._loop.add_writer(self._sock.fileno(), self._writable)
+        if len(self._out) > self._max_backlog:
+            log.warning("connection.backlog", client_ip=self._client_ip, unsent_bytes=len(self._out))
+            self._close_code = self._close_code or CloseCode.NO_PROGRESS
+            self._loop.call_soon(self.abort)
+
+    def _writable(self) -> None:
+        if self._sock is None:
+            return
+        try:
+            sent = self._sock.send(self._out)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self.abort()
+            return
+        self.progressed_at = time.monotonic()
+        self._out = self._out[sent:]
+        if not self._out:
+            self._loop.remove_writer(self._sock.fileno())
+            if self._closing and self._peer_closed:
+                self.abort()
+
+    # -- reading
+
+    def _readable(self) -> None:
+        if self._sock is None:
+            return
+        try:
+            data = self._sock.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.abort()
+            return
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        self.progressed_at = time.monotonic()
+        broken: ProtocolError | None = None
+        try:
+            events = self._parser.feed(data)
+        except ProtocolError as error:
+            broken, events = error, list(error.events)
+        if events and isinstance(events[-1], Close):
+            self._peer_closed = True
+            if self._closing:
+                self.abort()
+                return
+        # Fragments make no event for a long time, and count all the same.
+        frames = self._parser.frames_seen
+        if frames and not self._closing and self.connection is not None:
+            self._owner.received(self.connection, events, frames)
+        if broken is not None:
+            self.close(broken.close_code, broken.reason)
+
+    # -- ending
+
+    def close(self, code: int, reason: str) -> None:
+        """Send a close frame after what was written; the socket ends when the other side has closed, too.
+
+        At most 2 s later it is cut. The first call's code stays.
+        """
+        if self._closing or self._sock is None:
+            return
+        self._closing = True
+        self._close_code = code
+        self._send(close_frame(code, reason))
+        if self._peer_closed and not self._out:
+            self._loop.call_soon(self.abort)
+        else:
+            self._goodbye = self._loop.call_later(GOODBYE_S, self.abort)
+
+    def abort(self) -> None:
+        """End at once and tell the owner. Twice is once."""
+        sock, self._sock = self._sock, None
+        if sock is None:
+            return
+        self._loop.remove_reader(sock.fileno())
+        self._loop.remove_writer(sock.fileno())
+        if self._goodbye is not None:
+            self._goodbye.cancel()
+            self._goodbye = None
+        sock.close()
+        self._out = b""
+        # Lets go of the connection, which holds this object: no cycle is left for the collector.
+        connection, self.connection = self.connection, None
+        self._owner.ended(connection, self._client_ip, self._close_code)
