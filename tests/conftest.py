@@ -8,6 +8,24 @@ from collections.abc import Iterator
 import pytest
 from tornado.ioloop import IOLoop
 
+from tests.engines.fixtures import (
+    _emulator_process,
+    _redis_process,
+    _valkey_process,
+    pubsub_emulator,
+    redis_server,
+    valkey,
+)
+
+__all__ = [
+    "_emulator_process",
+    "_redis_process",
+    "_valkey_process",
+    "pubsub_emulator",
+    "redis_server",
+    "valkey",
+]
+
 
 @pytest.fixture
 def io_loop() -> Iterator[IOLoop]:

