@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
-
-import asyncio
 
 from pushserver.app import App, build
 from pushserver.config import Settings
