@@ -24,6 +24,7 @@ from pushserver.delivery.lease import Lease
 from pushserver.delivery.manager import Manager
 from pushserver.delivery.presence import Presence
 from pushserver.delivery.publish import Publisher
+from pushserver.delivery.reaper import Reaper
 from pushserver.delivery.rescan import Rescan
 from pushserver.delivery.session import Sessions
 from pushserver.delivery.settle import Settler
@@ -35,6 +36,7 @@ from pushserver.parts import (
     build_door,
     build_lease,
     build_outlet,
+    build_reaper,
     build_stores,
     build_verifier,
     category_source,
@@ -58,6 +60,7 @@ class App:
     manager: Manager
     presence: Presence
     lease: Lease
+    reaper: Reaper
     rescan: Rescan
     contents: Contents
     settler: Settler
@@ -165,6 +168,7 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
         manager=manager,
         presence=presence,
         lease=lease,
+        reaper=build_reaper(settings, stores, metrics),
         rescan=rescan,
         contents=contents,
         settler=settler,

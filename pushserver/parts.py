@@ -52,6 +52,7 @@ __all__ = [
     "build_door",
     "build_lease",
     "build_outlet",
+    "build_reaper",
     "build_stores",
     "build_verifier",
     "category_source",
@@ -162,16 +163,15 @@ def connection_limits(settings: Settings) -> Limits:
 
 
 def build_lease(settings: Settings, stores: Stores, presence: Presence, metrics: Metrics, pod: str) -> Lease:
-    """The lease, with the reaper that takes its turn after each heartbeat."""
-    lease_ms = settings.pod.lease_ms
-    lease = Lease(
+    """This pod's right to be believed alive."""
+    return Lease(
         stores.leases,
         stores.presence,
         presence,
         stores.clock,
         metrics,
         pod=pod,
-        lease_ms=lease_ms,
+        lease_ms=settings.pod.lease_ms,
         about={
             "host": socket.gethostname(),
             "address": f"{settings.server.host}:{settings.server.port}",
@@ -179,16 +179,18 @@ def build_lease(settings: Settings, stores: Stores, presence: Presence, metrics:
             "version": __version__,
         },
     )
-    reaper = Reaper(
+
+
+def build_reaper(settings: Settings, stores: Stores, metrics: Metrics) -> Reaper:
+    """Who takes presence from the dead."""
+    return Reaper(
         stores.leases,
         stores.presence,
         stores.clock,
         metrics,
-        lease_ms=lease_ms,
+        lease_ms=settings.pod.lease_ms,
         last_fault=lambda: stores.commands.last_fault,
     )
-    lease.after_beat = reaper.reap
-    return lease
 
 
 def build_door(

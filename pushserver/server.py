@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import structlog
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from pushserver import __version__
@@ -69,6 +70,8 @@ class Server:
         self._app = app
         self._stop = asyncio.Event()
         self._exit_code = EXIT_OK
+        self._bound: list[socket.socket] = []
+        self._heartbeat: asyncio.Task[None] | None = None
         self._public = public_server(app.door)
         self._admin = admin_server(_admin(app))
         self.port = 0
@@ -94,6 +97,15 @@ class Server:
     async def start(self) -> None:
         """Return when the pod takes traffic. Raises `PushServerError` or `OSError`."""
         app, settings = self._app, self._app.settings
+        # Bound first: a port that is taken is told before anything is registered.
+        admin = bind_sockets(settings.admin.port, address=settings.admin.host)
+        public = bind_sockets(
+            settings.server.port,
+            address=settings.server.host,
+            backlog=1024,
+            reuse_port=settings.server.reuse_port,
+        )
+        self._bound = [*admin, *public]
         await self._wait_for_redis()
         await check_engine(app.stores.commands, app.metrics)
         await app.lease.start()
@@ -102,13 +114,17 @@ class Server:
         except SinkError as error:
             log.error("exposure.sink_away", kind=error.kind, reason=error.reason)
         app.sessions.wheel.start()
-        app.tasks.spawn(self._keep_lease(), "lease")
-        app.tasks.spawn(app.rescan.run(), "rescan")
-        app.tasks.spawn(self._watch_loop(), "loop lag")
-        self.admin_port = _listen(self._admin, settings.admin.host, settings.admin.port, reuse_port=False)
-        self.port = _listen(
-            self._public, settings.server.host, settings.server.port, reuse_port=settings.server.reuse_port
-        )
+        self._heartbeat = app.tasks.spawn(self._keep_lease(), "lease")
+        for work, name in (
+            (app.reaper.run(), "reaper"),
+            (app.rescan.run(), "rescan"),
+            (self._watch_loop(), "lag"),
+        ):
+            app.tasks.spawn(self._vital(work, name), name)
+        self._admin.add_sockets(admin)
+        self._public.add_sockets(public)
+        # A port of 0 is the kernel's choice.
+        self.admin_port, self.port = admin[0].getsockname()[1], public[0].getsockname()[1]
         app.started = True
         log.info(
             "pod.started",
@@ -132,10 +148,21 @@ class Server:
 
     async def _keep_lease(self) -> None:
         try:
-            await self._app.lease.run()
+            await self._vital(self._app.lease.run(), "lease")
         except TakenOverError as error:
             log.error("pod.taken_over", pod=error.pod, by_host=error.host)
             self.stop(EXIT_TAKEN_OVER)
+
+    async def _vital(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run what the pod cannot be without: when it breaks, the pod leaves in order and is restarted."""
+        try:
+            await work
+        except TakenOverError:
+            raise
+        except Exception:
+            log.error("pod.broken", task=name)
+            self.stop(EXIT_FAILED)
+            raise
 
     async def _watch_loop(self) -> None:
         loop = asyncio.get_running_loop()
@@ -186,6 +213,10 @@ class Server:
         app = self._app
         while app.presence.unflushed:  # noqa: ASYNC110 - bounded by the caller's deadline
             await asyncio.sleep(0.01)
+        if self._heartbeat is not None:
+            # A heartbeat after the release would take the lease anew.
+            self._heartbeat.cancel()
+            await asyncio.wait([self._heartbeat])
         await app.lease.release()
 
     async def close(self) -> None:
@@ -193,6 +224,8 @@ class Server:
         app = self._app
         self._public.stop()
         self._admin.stop()
+        for sock in self._bound:
+            sock.close()
         app.drain.cut()
         app.sessions.wheel.stop()
         await app.tasks.close()
@@ -211,14 +244,6 @@ async def _within(deadline: float, work: object) -> bool:
     except (TimeoutError, StoreError):
         return False
     return True
-
-
-def _listen(server: HTTPServer, host: str, port: int, *, reuse_port: bool) -> int:
-    """Listen, and answer the port (of 0, the one the kernel chose)."""
-    sockets = bind_sockets(port, address=host, backlog=1024, reuse_port=reuse_port)
-    server.add_sockets(sockets)
-    bound: int = sockets[0].getsockname()[1]
-    return bound
 
 
 def _admin(app: App) -> Admin:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -44,8 +44,6 @@ class Lease:
         self._about = about
         self._soon = asyncio.Event()
         self.boot = 0
-        self.after_beat: Callable[[], Awaitable[None]] | None = None
-        """Awaited after each heartbeat that was answered: the reaper's turn."""
         self.on_new_boot: Callable[[], None] = lambda: None
         """Called when the lease had lapsed and was taken anew: messages may have gone by unseen."""
 
@@ -63,8 +61,6 @@ class Lease:
             pause = self._lease_s / 3
             try:
                 await self._beat()
-                if self.after_beat is not None:
-                    await self.after_beat()
             except StoreError as error:
                 log.warning("lease.heartbeat_failed", reason=error.kind)
                 pause = self._lease_s / 10

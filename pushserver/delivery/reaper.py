@@ -9,6 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from pushserver.core.clock import StoreClock
+from pushserver.core.errors import StoreError
 from pushserver.core.metrics import Metrics
 from pushserver.stores.lease import LeaseStore
 from pushserver.stores.presence import PresenceStore
@@ -42,6 +43,15 @@ class Reaper:
         self._lease_s = lease_ms / 1000
         self._last_fault = last_fault
         self._started = time.monotonic()
+
+    async def run(self) -> None:
+        """Reap three times a lease, until cancelled. Beside the heartbeat: a large pod takes its time."""
+        while True:
+            await asyncio.sleep(self._lease_s / 3)
+            try:
+                await self.reap()
+            except StoreError as error:
+                log.warning("reaper.failed", reason=error.kind)
 
     async def reap(self) -> None:
         """Reap every pod whose lease has run out. Raises `StoreError`; the rest is for the next time.

@@ -42,6 +42,8 @@ def public_server(door: Door) -> PublicServer:
     return PublicServer(
         application,
         xheaders=False,
+        # A refused handshake ends its connection: the deadline runs from the accept.
+        no_keep_alive=True,
         idle_connection_timeout=door.handshake_timeout_s,
         body_timeout=door.handshake_timeout_s,
         max_header_size=MAX_HEADER_BYTES,
