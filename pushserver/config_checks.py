@@ -1,0 +1,153 @@
+"""What a setting's value must be beyond its type, and what settings must be to each other."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import SecretStr
+
+from pushserver.core.client_ip import ClientIPRule
+from pushserver.core.errors import ConfigError, InvalidNameError
+from pushserver.core.names import check_pod_name
+
+if TYPE_CHECKING:
+    from pushserver.config import Settings
+
+__all__ = [
+    "check_api_key",
+    "check_name",
+    "check_proxies",
+    "check_secret",
+    "check_url",
+    "contradictions",
+    "parse_list",
+]
+
+MIN_SECRET_BYTES = 32
+"""RFC 7518 section 3.2: an HS256 key has at least the size of its hash."""
+
+_REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
+# Others would undo what the client is given: its time-outs, its protocol, the check of certificates.
+_REDIS_OPTIONS = {"db", "username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
+_TOPIC = re.compile(r"projects/[^/\s]+/topics/[^/\s]+")
+
+
+def check_url(url: SecretStr) -> SecretStr:
+    """A URL of Redis, or empty. Raises `ValueError`, like every check here; none repeats a secret."""
+    text = url.get_secret_value()
+    if not text:
+        return url
+    try:
+        parts = urlsplit(text)
+        place = parts.path if parts.scheme == "unix" else parts.hostname and parts.port != 0
+    except ValueError:
+        place = None
+    if not place or parts.scheme not in _REDIS_SCHEMES or not text.isprintable():
+        raise ValueError(f"must be SCHEME://HOST[:PORT] or unix:///PATH, SCHEME {', '.join(_REDIS_SCHEMES)}")
+    if "@" in parts.path + parts.query or "#" in text:
+        raise ValueError("must have user and password percent-encoded")
+    options = parse_qs(parts.query, keep_blank_values=True).keys()
+    if options - _REDIS_OPTIONS:
+        raise ValueError(f"may have no options but {', '.join(sorted(_REDIS_OPTIONS))}")
+    if parts.scheme.endswith("+cluster") and (parts.path not in {"", "/"} or "db" in options):
+        raise ValueError("must name no database, for a cluster has but one")
+    if parts.scheme != "unix" and not re.fullmatch(r"(/[0-9]*)?", parts.path):
+        raise ValueError("must have the number of a database as its path, or none")
+    return url
+
+
+def parse_list(value: Any) -> Any:
+    """A text that is a JSON list as that list; anything else as it is, for its type to be told."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return json.loads(value)
+    return value
+
+
+def check_api_key(key: SecretStr) -> SecretStr:
+    """A key long enough not to be guessed, that can stand in a header."""
+    if not re.fullmatch(r"[!-~]{16,1024}", key.get_secret_value()):
+        raise ValueError("must have at least 16 characters, printable ASCII without spaces")
+    return key
+
+
+def check_secret(secret: SecretStr) -> SecretStr:
+    """An HS256 secret, or empty."""
+    if 0 < len(secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
+        raise ValueError(f"must have at least {MIN_SECRET_BYTES} bytes")
+    return secret
+
+
+def check_name(name: str) -> str:
+    """A pod name, or empty."""
+    try:
+        return check_pod_name(name) if name else name
+    except InvalidNameError as error:
+        raise ValueError(error.reason) from None
+
+
+def check_proxies(trusted: tuple[str, ...]) -> tuple[str, ...]:
+    """Addresses and CIDRs."""
+    ClientIPRule(trusted)
+    return trusted
+
+
+def contradictions(settings: Settings) -> Iterator[ConfigError]:
+    """Every pair of settings that cannot both stand, named by the one that is more likely wrong."""
+    yield from _listeners(settings)
+    yield from _keys(settings)
+    yield from _times(settings)
+    yield from _sizes(settings)
+    if settings.exposure.sink == "pubsub" and not _TOPIC.fullmatch(settings.exposure.topic):
+        yield ConfigError("exposure.topic", "must be projects/PROJECT/topics/TOPIC for the sink pubsub")
+
+
+def _listeners(settings: Settings) -> Iterator[ConfigError]:
+    server, admin = settings.server, settings.admin
+    if settings.development:
+        for section, host in (("server", server.host), ("admin", admin.host)):
+            if not _is_loopback(host):
+                yield ConfigError(f"{section}.host", "must be a loopback address unless redis.url is set")
+    if not _is_loopback(admin.host) and not admin.api_keys:
+        yield ConfigError("admin.api_keys", "must not be empty unless admin.host is a loopback address")
+    if server.port == admin.port != 0 and server.host == admin.host:
+        yield ConfigError("admin.port", "must not be that of server.port")
+    if server.reuse_port and not settings.pod.name:
+        # The name by default is host and port, so pods that share a port would take over each other.
+        yield ConfigError("pod.name", "must be set, another for each pod, with server.reuse_port")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _keys(settings: Settings) -> Iterator[ConfigError]:
+    auth = settings.auth
+    if "HS256" in auth.algorithms and not settings.development and not auth.secret.get_secret_value():
+        yield ConfigError("auth.secret", f"must be set, {MIN_SECRET_BYTES} bytes or more, with redis.url")
+    if set(auth.algorithms) - {"HS256"} and not auth.public_key_file:
+        yield ConfigError("auth.public_key_file", f"must be set for {', '.join(auth.algorithms)}")
+
+
+def _times(settings: Settings) -> Iterator[ConfigError]:
+    if settings.redis.timeout_ms * 3 >= settings.pod.lease_ms:
+        yield ConfigError("redis.timeout_ms", "must be less than a third of pod.lease_ms")
+    if settings.content.ttl_s > settings.content.max_ttl_s:
+        yield ConfigError("content.ttl_s", "must be at most content.max_ttl_s")
+    if settings.drain.timeout_s <= settings.drain.spread_s:
+        yield ConfigError("drain.timeout_s", "must be more than drain.spread_s")
+
+
+def _sizes(settings: Settings) -> Iterator[ConfigError]:
+    room = min(settings.delivery.window_bytes, settings.content.cache_bytes)
+    if settings.content.max_bytes > room:
+        yield ConfigError("content.max_bytes", "must fit delivery.window_bytes and content.cache_bytes")

@@ -1,0 +1,121 @@
+"""The rules beyond a type: of one value, and between settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from pushserver.config import Settings
+from pushserver.config_checks import check_api_key, check_url, contradictions
+
+REDIS = {"url": "redis://example"}
+SECRET = {"secret": "x" * 32}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "redis://localhost",
+        "redis://user:p%40ss@localhost:6380/3",
+        "rediss://[::1]:6379?ssl_ca_certs=/etc/ca.pem",
+        "unix:///run/redis.sock?db=2",
+        "unix://:pass@/run/redis.sock",
+        "redis+cluster://10.0.0.1:7000",
+        "rediss+cluster://10.0.0.1:7000/",
+    ],
+)
+def test_a_redis_url_of_a_known_scheme_is_taken(url: str):
+    assert check_url(SecretStr(url)).get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:6379",
+        "http://localhost",
+        "redis+sentinel://localhost/mymaster",
+        "redis://",
+        "redis://localhost:port",
+        "redis://localhost:70000",
+        "redis://[::1",
+        "redis://localhost/\x1b[2J",
+        "unix://",
+        "redis://localhost?socket_timeout=60",
+        "rediss://localhost?ssl_cert_reqs=none",
+        "redis://localhost/zero",
+        "redis://user:12/pass@localhost",
+        "redis://user:1#2@localhost",
+        "redis://user:1?db=2@localhost",
+        "unix://:1/pass@/run/redis.sock",
+        "redis://localhost?password=a@b",
+        "redis+cluster://localhost/1",
+        "redis+cluster://localhost?db=1",
+    ],
+)
+def test_any_other_redis_url_is_refused(url: str):
+    with pytest.raises(ValueError, match=r"must be SCHEME|no options but|percent-encoded|database"):
+        check_url(SecretStr(url))
+
+
+def test_a_refused_redis_url_is_not_repeated():
+    with pytest.raises(ValueError, match="no options but") as refused:
+        check_url(SecretStr("redis://u:p4ssw0rd@h?s3cret=1"))
+    assert "p4ssw0rd" not in str(refused.value)
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["x" * 15, "x" * 16 + " ", "x" * 16 + "\n", "x" * 15 + "é", ""])
+def test_an_api_key_that_is_short_or_cannot_stand_in_a_header_is_refused(key: str):
+    with pytest.raises(ValueError, match="16 characters"):
+        check_api_key(SecretStr(key))
+
+
+@pytest.mark.parametrize(
+    "sections,setting",
+    [
+        ({"server": {"host": "0.0.0.0"}}, "server.host"),
+        ({"server": {"host": "example.com"}}, "server.host"),
+        ({"admin": {"host": "::", "api_keys": ["x" * 16]}}, "admin.host"),
+        ({"redis": REDIS, "auth": SECRET, "admin": {"host": "10.0.0.1"}}, "admin.api_keys"),
+        ({"server": {"port": 8001}}, "admin.port"),
+        ({"server": {"reuse_port": True}}, "pod.name"),
+        ({"redis": REDIS}, "auth.secret"),
+        ({"auth": {"algorithms": ["RS256"]}}, "auth.public_key_file"),
+        ({"redis": REDIS, "auth": {"algorithms": ["HS256", "EdDSA"], **SECRET}}, "auth.public_key_file"),
+        ({"redis": {"timeout_ms": 5000}}, "redis.timeout_ms"),
+        ({"pod": {"lease_ms": 12_000}}, "redis.timeout_ms"),
+        ({"content": {"ttl_s": 2_592_001}}, "content.ttl_s"),
+        ({"delivery": {"window_bytes": 262_143}}, "content.max_bytes"),
+        ({"content": {"cache_bytes": 262_143}}, "content.max_bytes"),
+        ({"exposure": {"sink": "pubsub"}}, "exposure.topic"),
+        ({"exposure": {"sink": "pubsub", "topic": "t"}}, "exposure.topic"),
+        ({"drain": {"spread_s": 30}}, "drain.timeout_s"),
+    ],
+)
+def test_settings_that_cannot_both_stand_are_named(sections: dict[str, Any], setting: str):
+    assert [problem.setting for problem in contradictions(Settings(**sections))] == [setting]
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"server": {"host": "localhost"}, "admin": {"host": "::1"}},
+        {"server": {"host": "127.3.2.1", "port": 8001}},
+        {"server": {"port": 0}, "admin": {"port": 0}},
+        {"server": {"reuse_port": True}, "pod": {"name": "a"}},
+        {"redis": REDIS, "auth": SECRET, "server": {"host": "0.0.0.0"}},
+        {"redis": REDIS, "auth": SECRET, "admin": {"host": "0.0.0.0", "api_keys": ["x" * 16]}},
+        {"redis": REDIS, "auth": {"algorithms": ["ES256"], "public_key_file": "key.pem"}},
+        {"redis": {"timeout_ms": 4999}},
+        {"content": {"ttl_s": 2_592_000}},
+        {"delivery": {"window_bytes": 262_144}},
+        {"exposure": {"sink": "pubsub", "topic": "projects/p-1/topics/t.1"}},
+        {"drain": {"spread_s": 29.9}},
+    ],
+)
+def test_settings_that_agree_raise_no_objection(sections: dict[str, Any]):
+    assert list(contradictions(Settings(**sections))) == []
