@@ -76,6 +76,7 @@ class ClientSession:
         while not self._closed.is_set() and not self._display.has_enough:
             await self._change()
             await self._acknowledge(connection)
+        self._raise_fault()
         # What came before this began, or while an ack was under way.
         await self._acknowledge(connection)
         if not self._ack:
@@ -84,6 +85,9 @@ class ClientSession:
     async def _change(self) -> None:
         await self._changed.wait()
         self._changed.clear()
+        self._raise_fault()
+
+    def _raise_fault(self) -> None:
         if self._fault is not None:
             raise self._fault
 
@@ -117,11 +121,12 @@ class ClientSession:
             return
         connection = self._opening.result()
         connection.on_ping = self._pinged  # type: ignore[method-assign]
-        if self._display.has_enough:
+        frame = _parse(text)
+        if frame.get("type") == "message" and self._display.has_enough:
             self._leave_to_the_next(connection)
             return
         try:
-            self._show(_parse(text))
+            self._show(frame)
         except OSError as error:
             # Tornado would log it and go on; it is for whoever started this.
             self._fault = error
