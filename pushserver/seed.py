@@ -82,7 +82,7 @@ async def _publish_some(publisher: Publisher, seeds: Seeds, user: str, numbers: 
     sends = [
         publisher.to_users(
             [user],
-            {"number": number, "text": seeds.text.format(number=number, user=user)},
+            {"number": number, "text": _filled_in(seeds.text, number, user)},
             message_id=publisher.new_id(),
             ttl_s=seeds.ttl_s,
         )
@@ -90,6 +90,11 @@ async def _publish_some(publisher: Publisher, seeds: Seeds, user: str, numbers: 
     ]
     answers = await asyncio.gather(*sends)
     return sum(appended.evicted for answer in answers for appended in answer)
+
+
+def _filled_in(text: str, number: int, user: str) -> str:
+    # Not str.format: any other brace is the text's own.
+    return text.replace("{number}", str(number)).replace("{user}", user)
 
 
 def _show(done: int, count: int, users: int) -> None:
