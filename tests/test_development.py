@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import secrets
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -26,6 +30,23 @@ def test_processes_that_start_together_get_one_secret(tmp_path: Path):
     with multiprocessing.get_context("fork").Pool(8) as pool:
         made = pool.map(development_secret, [tmp_path] * 64, chunksize=1)
     assert len(set(made)) == 1
+
+
+def test_only_one_of_two_makes_the_secret_while_the_other_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    both_make_one = threading.Barrier(2, timeout=0.2)
+    token_hex = secrets.token_hex
+
+    def make(size: int) -> str:
+        with suppress(threading.BrokenBarrierError):
+            both_make_one.wait()
+        return token_hex(size)
+
+    monkeypatch.setattr(secrets, "token_hex", make)
+    with ThreadPoolExecutor(2) as pool:
+        assert len(set(pool.map(development_secret, [tmp_path] * 2))) == 1
+    assert both_make_one.broken
 
 
 def test_an_empty_file_of_a_maker_that_died_is_filled(tmp_path: Path):

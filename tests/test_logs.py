@@ -126,7 +126,9 @@ def test_a_traceback_is_marked_line_by_line_for_people(capsys: pytest.CaptureFix
     configure("info", "console")
     fail(own())
     fail(logging.getLogger("asyncio"))
-    first, *trace = lines(capsys)
+    text = capsys.readouterr().err
+    assert text.replace("\n", "").isprintable()
+    first, *trace = text.splitlines()
     heads = [line for line in trace if not line.startswith("    | ")]
     assert "it.failed" in first
     assert len(heads) == 1

@@ -124,8 +124,12 @@ async def test_tries_back_off_until_a_connection_was_live(stage: Stage):
 )
 @pytest.mark.gen_test
 async def test_bounds_that_are_none_leave_the_old_ones(stage: Stage, retry: Any):
-    await stage.client(closing(1012, None, {**LIVE, "retry": retry}), closing(1000)).run()
-    assert stage.waited == [Backoff(0.5, 4, Random(1)).next_s()]
+    live = closing(1012, None, {**LIVE, "retry": retry})
+    await stage.client(live, live, closing(1000)).run()
+    expected = Backoff(0.5, 4, Random(1))
+    first = expected.next_s()
+    expected.reset()
+    assert stage.waited == [first, expected.next_s()]
 
 
 @pytest.mark.gen_test
@@ -286,6 +290,22 @@ async def test_with_ack_it_offers_the_subprotocol_and_says_what_it_received(stag
     assert headers["Sec-WebSocket-Protocol"] == "pushserver.v1.ack"
     assert acked(stage.seats[0]) == ["a", "b", "b"]
     assert stage.seats[0].heard[0] == {"type": "ack", "ids": ["a", "b"]}
+
+
+@pytest.mark.gen_test
+async def test_acks_that_come_within_a_moment_share_a_frame(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(client_session, "ACK_DELAY_S", 0.5)
+
+    async def play(seat: Seat) -> None:
+        for name in ("a", "b", "c"):
+            seat.send(message(name))
+            seat.ping(name.encode())
+            await seat.until(lambda mark=name.encode(): bool(seat.heard) and seat.heard[-1] == mark)
+        await seat.until(lambda: len(acked(seat)) == 3)
+        seat.close(1000)
+
+    assert await stage.client(play, ack=True).run() == 0
+    assert stage.seats[0].heard[:4] == [b"a", b"b", b"c", {"type": "ack", "ids": ["a", "b", "c"]}]
 
 
 def acked(seat: Seat) -> list[str]:
