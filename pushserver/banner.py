@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import time
+from pathlib import Path
+
 from pushserver.config import Settings
+from pushserver.development import token_secret
+from pushserver.web.tokens import make_token
 
 __all__ = ["development_banner"]
 
+TOKEN_TTL_S = 24 * 3600
+
 
 def development_banner(settings: Settings, port: int, admin_port: int) -> str:
-    """The lines to copy into another terminal. Holds no secret: tokens are made when they are needed."""
+    """The lines to copy into another terminal, with a token of the development key, good for a day."""
     url = f"ws://{settings.server.host}:{port}/ws"
-    there = "" if port == 8000 else f" --url {url}"
+    admin = f"http://{settings.admin.host}:{admin_port}"
+    program = _program()
+    elsewhere = "" if port == 8000 else f" --url {url}"
+    token = make_token(token_secret(settings).encode(), "alice", TOKEN_TTL_S, time.time())
     return f"""
-  pushserver is up, in development mode: everything on loopback, data under .pushserver/,
-  an embedded Valkey, exposure events in its stream, a development key. Not for production.
+  pushserver is up, in development mode: everything on loopback, data under .pushserver/, an embedded
+  Valkey, exposure events in its stream, a development key. Not for production.
 
     clients     {url}
-    operators   http://{settings.admin.host}:{admin_port}/readyz  /metrics  /v1/stats  /v1/users/alice
+    operators   {admin}  (/readyz /metrics /v1/stats /v1/users/alice)
+    a token     {token}
+                (alice's, for a day; others: {program} token USER)
 
   In another terminal, in this folder:
 
-    a token     pushserver token alice
-    seed        pushserver seed alice --count 500
-    connect     pushserver connect alice{there}
-    look        curl -s http://{settings.admin.host}:{admin_port}/v1/users/alice
+    seed        {program} seed alice --count 500
+    connect     {program} connect alice{elsewhere}
+    look        curl -s {admin}/v1/users/alice
+                curl -s {admin}/metrics | grep pushserver_exposures_total
+
+  Ctrl-C ends it; what waits is kept.
 """
+
+
+def _program() -> str:
+    """How this program was called, from here."""
+    called = Path(sys.argv[0])
+    if called.name != "pushserver":
+        return "pushserver"
+    relative = os.path.relpath(called)
+    return relative if not relative.startswith("..") else "pushserver"

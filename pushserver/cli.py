@@ -204,6 +204,32 @@ def _connect(arguments: argparse.Namespace, settings: Settings) -> int:
         return 0 if arguments.count is None else 1
 
 
+def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
+    # Only this command and `seed` need the server and Redis.
+    from pushserver.server import run  # noqa: PLC0415
+
+    return run(settings)
+
+
+def _add_seed_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("users", metavar="USER", type=_username, nargs="+", help="for whom")
+    parser.add_argument("--count", metavar="N", type=_positive, default=10, help="messages for each (10)")
+    parser.add_argument(
+        "--text", default="message {number}", help="what they say; {number} and {user} are filled in"
+    )
+    parser.add_argument("--ttl", metavar="SECONDS", type=_positive, help="how long they live (content.ttl_s)")
+
+
+def _seed(arguments: argparse.Namespace, settings: Settings) -> int:
+    from pushserver.seed import Seeds, seed  # noqa: PLC0415
+
+    ttl_s = min(arguments.ttl or settings.content.ttl_s, settings.content.max_ttl_s)
+    evicted = seed(settings, Seeds(arguments.users, arguments.count, arguments.text, ttl_s))
+    if evicted:
+        print(f"pushserver: {evicted} older messages were evicted (inbox.cap)", file=sys.stderr)
+    return 0
+
+
 def _username(text: str) -> str:
     try:
         return check_username(text)
@@ -243,6 +269,8 @@ def _websocket_url(text: str) -> str:
 
 
 COMMANDS = {
+    "serve": Command("run a pod", _no_arguments, _serve),
+    "seed": Command("put messages into inboxes, for testing", _add_seed_arguments, _seed),
     "connect": Command(
         "show a user's messages in the terminal, as they come", _add_connect_arguments, _connect
     ),
