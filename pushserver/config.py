@@ -186,9 +186,7 @@ class LoggingSettings(_Section):
 class Settings(BaseSettings):
     """Every setting, frozen. `config_load.load` builds it; built directly, each is checked by itself only."""
 
-    model_config = SettingsConfigDict(
-        strict=True, frozen=True, extra="forbid", enable_decoding=False, hide_input_in_errors=True
-    )
+    model_config = SettingsConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
 
     server: ServerSettings = ServerSettings()
     admin: AdminSettings = AdminSettings()

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
+from pydantic import TypeAdapter, ValidationError
+from pydantic_settings import TomlConfigSettingsSource
 
 from pushserver.config import Settings
 from pushserver.config_checks import contradictions
@@ -37,6 +38,13 @@ _REASONS = {
 
 Name = tuple[str, ...]
 """(section, name), or whatever was given in its place."""
+
+# Bare types, for reading a text leniently; bounds and forms are checked strictly, like a file's values.
+_TYPES: dict[Name, Any] = {
+    (section, name): field.annotation
+    for section, settings in Settings()
+    for name, field in type(settings).model_fields.items()
+}
 
 
 def load(config_file: str, flags: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -129,10 +137,12 @@ def _from_flags(flags: Sequence[str]) -> dict[Name, str]:
 
 
 def _typed(texts: Mapping[Name, str]) -> dict[Name, Any]:
-    """Texts as the types of their settings, where they have one; the others stay, to be refused."""
-    source = EnvSettingsSource(Settings, env_prefix="", env_nested_delimiter="__")
-    source.env_vars = {"__".join(path): text for path, text in texts.items()}
-    return {**texts, **_flat(source())}
+    """Texts as the types of their settings where they are one; the others stay, to be refused."""
+    values: dict[Name, Any] = dict(texts)
+    for name in texts.keys() & _TYPES.keys():
+        with suppress(ValidationError):
+            values[name] = TypeAdapter(_TYPES[name]).validate_python(texts[name])
+    return values
 
 
 def _flat(raw: Mapping[str, Any]) -> dict[Name, Any]:
