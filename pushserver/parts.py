@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import Redis
 
 from pushserver import __version__
 from pushserver.config import Settings
@@ -28,6 +28,7 @@ from pushserver.exposure.pubsub_topic import PubSubTopic
 from pushserver.exposure.stream_sink import StreamSink
 from pushserver.stores.category_store import CategoryStore
 from pushserver.stores.client import connect
+from pushserver.stores.cluster import Cluster
 from pushserver.stores.commands import Commands
 from pushserver.stores.content import ContentStore
 from pushserver.stores.exposure_stream import ExposureStream
@@ -64,7 +65,7 @@ __all__ = [
 class Stores:
     """The client of Redis and everything that is kept there."""
 
-    client: Redis | RedisCluster
+    client: Redis | Cluster
     commands: Commands
     clock: StoreClock
     presence: PresenceStore

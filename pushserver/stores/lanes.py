@@ -1,0 +1,149 @@
+"""Which lane a command takes: there is one to a single engine, and one to each node of a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from pushserver.stores.cluster import Cluster, Node, slot_of
+from pushserver.stores.faults import Redirect
+from pushserver.stores.lane import Client, Command, Lane
+
+__all__ = ["ClusterLanes", "Lanes", "OneLane"]
+
+MAX_REDIRECTS = 5
+"""How often a command follows a slot from node to node."""
+LEARN_EVERY_S = 1.0
+"""The map of a cluster is read at most this often."""
+
+
+class Lanes(Protocol):
+    """The lanes there are."""
+
+    @property
+    def all(self) -> Sequence[Lane]:
+        """Those in use."""
+
+    def send(self, command: Command) -> None:
+        """Send a command to where its key is."""
+
+    def follow(self, command: Command, redirect: Redirect) -> bool:
+        """Send a command where a node said it belongs; False if that is no help."""
+
+    def doubt(self) -> None:
+        """A node failed: perhaps another serves its slots now."""
+
+    async def every(self) -> Sequence[Lane]:
+        """A lane to each node there is, after looking which there are."""
+
+    async def close(self) -> list[Command]:
+        """Wait for what travels; answers what was never sent."""
+
+
+class OneLane:
+    """The lane to an engine that is no cluster."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self.all = (lane,)
+        self.send = lane.send
+
+    def follow(self, command: Command, redirect: Redirect) -> bool:
+        """It is a node of a cluster after all, and the URL does not say so."""
+        return False
+
+    def doubt(self) -> None:
+        """There is no other."""
+
+    async def every(self) -> Sequence[Lane]:
+        """The one."""
+        return self.all
+
+    async def close(self) -> list[Command]:
+        """Wait for what travels; answers what was never sent."""
+        return await self._lane.close()
+
+
+class ClusterLanes:
+    """Lanes to the nodes of a cluster, which come and go with them.
+
+    A node that is down or slow holds up its own users and no others. When one fails, or says that a slot
+    has moved, the map is read anew, and what waits for a node that lost its slots goes to the new one.
+    """
+
+    def __init__(self, cluster: Cluster, build: Callable[[Client], Lane]) -> None:
+        self._cluster = cluster
+        self._build = build
+        self._lanes: dict[Node, Lane] = {}
+        self._learning: asyncio.Task[None] | None = None
+        self._learn_at = 0.0
+
+    @property
+    def all(self) -> Sequence[Lane]:
+        """Those in use."""
+        return list(self._lanes.values())
+
+    def send(self, command: Command) -> None:
+        """Send a command to where its key is, as far as that is known."""
+        self._lane_to(self._cluster.node_of(slot_of(command.args))).send(command)
+
+    def _lane_to(self, node: Node) -> Lane:
+        if node not in self._lanes:
+            self._lanes[node] = self._build(self._cluster.client(node))
+        return self._lanes[node]
+
+    def follow(self, command: Command, redirect: Redirect) -> bool:
+        """Send a command where a node said it belongs; False after too many such turns."""
+        command.redirects += 1
+        if command.redirects > MAX_REDIRECTS:
+            return False
+        if not redirect.asking:
+            self.doubt()
+        if not redirect.node[0]:
+            # "The host that you asked": the map will tell.
+            return False
+        if not redirect.asking:
+            self._cluster.moved(redirect)
+        command.asking = redirect.asking
+        self._lane_to(redirect.node).send(command)
+        return True
+
+    def doubt(self) -> None:
+        """A node failed or lost a slot: read the map anew."""
+        loop = asyncio.get_running_loop()
+        if self._learning is None and loop.time() >= self._learn_at:
+            self._learn_at = loop.time() + LEARN_EVERY_S
+            self._learning = loop.create_task(self._learn(), name="redis cluster map")
+            self._learning.add_done_callback(self._learned)
+
+    def _learned(self, task: asyncio.Task[None]) -> None:
+        self._learning = None
+
+    async def every(self) -> Sequence[Lane]:
+        """A lane to each node there is, after looking which there are."""
+        await self._learn()
+        return [self._lane_to(node) for node in self._cluster.nodes]
+
+    async def _learn(self) -> None:
+        # A dead node costs a time-out, so it is asked last.
+        away = {node for node, lane in self._lanes.items() if lane.away}
+        if await self._cluster.learn(sorted(self._cluster.nodes, key=lambda node: node in away)):
+            await self._leave()
+
+    async def _leave(self) -> None:
+        """Take what waits to where it belongs now, and let go of nodes that serve nothing."""
+        nodes = self._cluster.nodes
+        for node, lane in list(self._lanes.items()):
+            for command in lane.take_waiting():
+                self.send(command)
+            if node not in nodes and lane.idle:
+                del self._lanes[node]
+        await self._cluster.keep(nodes | self._lanes.keys())
+
+    async def close(self) -> list[Command]:
+        """Wait for what travels; answers what was never sent."""
+        if self._learning is not None:
+            self._learning.cancel()
+            await asyncio.gather(self._learning, return_exceptions=True)
+        return [command for lane in self.all for command in await lane.close()]
