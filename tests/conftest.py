@@ -9,19 +9,23 @@ import pytest
 from tornado.ioloop import IOLoop
 
 from tests.engines.fixtures import (
+    _cluster_processes,
     _emulator_process,
     _redis_process,
     _valkey_process,
     pubsub_emulator,
+    redis_cluster,
     redis_server,
     valkey,
 )
 
 __all__ = [
+    "_cluster_processes",
     "_emulator_process",
     "_redis_process",
     "_valkey_process",
     "pubsub_emulator",
+    "redis_cluster",
     "redis_server",
     "valkey",
 ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pushserver.stores.commands import Argument, Commands
-from pushserver.stores.keys import BLAME_TTL_S, MISSED_TTL_S, PARKED_TTL_S, SEEN_MAX, Keys
+from pushserver.stores.keys import BLAME_TTL_S, MISSED_TTL_S, PARKED_TTL_S, SEEN_MAX, Keys, pod_of
 
 __all__ = ["Appended", "Inbox", "Missed", "Page"]
 
@@ -64,7 +64,11 @@ class Appended:
 
 
 class Inbox:
-    """Inboxes of all users. Each method is one script in the user's slot, idempotent."""
+    """Inboxes of all users. Each method is one script in the user's slot.
+
+    All are idempotent but `told` and `blame`, which count: when an answer is lost, a repeat of `told` may
+    take off what was missed meanwhile, and a repeat of `blame` counts one close as two.
+    """
 
     def __init__(self, commands: Commands, keys: Keys, *, cap: int, ttl_s: int, idempotency_s: int) -> None:
         self._commands = commands
@@ -90,7 +94,7 @@ class Inbox:
             MISSED_TTL_S,
         ]
         status, seq, evicted, presence = await self._commands.script("inbox_append", names, arguments)
-        pods = tuple(field.decode().rpartition(":")[2] for field in presence[::2])
+        pods = tuple(pod for field in presence[::2] if (pod := pod_of(field)) is not None)
         return Appended(status == 1, status != 0, seq, evicted, pods)
 
     async def read(self, user: str, count: int) -> Page:

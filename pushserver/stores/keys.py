@@ -6,9 +6,19 @@ no command or script crosses slots. What stands inside a tag is percent-encoded 
 
 from __future__ import annotations
 
-from pushserver.core.names import key_safe
+from pushserver.core.errors import InvalidNameError
+from pushserver.core.names import check_pod_name, key_safe
 
-__all__ = ["BLAME_TTL_S", "MISSED_TTL_S", "PARKED_TTL_S", "SEEN_MAX", "Keys"]
+__all__ = [
+    "BLAME_TTL_S",
+    "MISSED_TTL_S",
+    "PARKED_TTL_S",
+    "SEEN_MAX",
+    "Keys",
+    "pod_name",
+    "pod_of",
+    "presence_field",
+]
 
 BLAME_TTL_S = 86_400
 """How long a suspicion against a message is remembered."""
@@ -78,3 +88,21 @@ class Keys:
     def feed(self, name: str) -> str:
         """Stream of hints for that pod."""
         return f"{self.prefix}feed:{{{name}}}"
+
+
+def presence_field(user: str, pod: str) -> str:
+    """The field of presence: `U:POD`."""
+    return f"{user}:{pod}"
+
+
+def pod_of(field: bytes) -> str | None:
+    """The pod of a presence field, behind the last colon; None if somebody else wrote what is no field."""
+    return pod_name(field.rpartition(b":")[2])
+
+
+def pod_name(name: bytes) -> str | None:
+    """A stored pod name; None if it is none."""
+    try:
+        return check_pod_name(name.decode("ascii"))
+    except (InvalidNameError, UnicodeDecodeError):
+        return None

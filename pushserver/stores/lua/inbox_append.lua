@@ -1,7 +1,8 @@
 #!lua
 -- Append an id to a user's inbox and read, after it, the pods the user is on: one of the two sides
 -- always sees the message (the other is presence_set, which reads after it has written).
--- It always writes (times to live at least), for WAIT answers for the last write of its connection.
+-- It always writes (times to live at least), for WAIT answers for the last write of its connection. What
+-- may fail because another program wrote the key comes before the first write of the message.
 -- KEYS inbox, seq, seen, missed, presence (all {U})
 -- ARGV id, cap, content ttl in s, idempotency in s, ids remembered at most, missed ttl in s
 -- -> {1 appended | 2 in the inbox already | 0 was there before, seq, evicted, fields and values of presence}
@@ -21,8 +22,8 @@ elseif redis.call('ZSCORE', KEYS[3], ARGV[1]) then
 end
 local evicted = 0
 if status == 1 then
-  redis.call('RPUSH', KEYS[1], ARGV[1])
   redis.call('INCR', KEYS[2])
+  redis.call('RPUSH', KEYS[1], ARGV[1])
   redis.call('ZADD', KEYS[3], now, ARGV[1])
   redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -tonumber(ARGV[5]) - 1)
   evicted = redis.call('LLEN', KEYS[1]) - tonumber(ARGV[2])
@@ -37,4 +38,5 @@ end
 keep(KEYS[1], tonumber(ARGV[3]))
 keep(KEYS[2], tonumber(ARGV[3]))
 redis.call('EXPIRE', KEYS[3], ARGV[4])
-return {status, tonumber(redis.call('GET', KEYS[2]) or 0), evicted, redis.call('HGETALL', KEYS[5])}
+local presence = redis.pcall('HGETALL', KEYS[5])
+return {status, tonumber(redis.call('GET', KEYS[2]) or 0) or 0, evicted, presence.err and {} or presence}

@@ -4,7 +4,7 @@
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local held = redis.call('HMGET', KEYS[1], 'boot', 'expires')
-if held[1] ~= ARGV[1] or tonumber(held[2]) > now then
+if held[1] ~= ARGV[1] or (tonumber(held[2]) or 0) > now then
   return 0
 end
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])

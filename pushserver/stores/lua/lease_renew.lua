@@ -6,11 +6,11 @@
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local held = redis.call('HMGET', KEYS[1], 'boot', 'expires', 'claimed', 'host')
-local boot = tonumber(held[1] or 0)
+local boot = tonumber(held[1]) or 0
 if boot > tonumber(ARGV[1]) then
   return {2, now, boot, held[4] or ''}
 end
-if boot < tonumber(ARGV[1]) or held[3] or tonumber(held[2]) <= now then
+if boot < tonumber(ARGV[1]) or held[3] or (tonumber(held[2]) or 0) <= now then
   return {0, now}
 end
 local expires = now + tonumber(ARGV[2])

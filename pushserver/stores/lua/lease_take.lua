@@ -6,8 +6,9 @@
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local held = redis.call('HMGET', KEYS[1], 'boot', 'host')
-if held[1] and tonumber(held[1]) > tonumber(ARGV[1]) then
-  return {0, now, tonumber(held[1]), held[2] or ''}
+local boot = tonumber(held[1]) or 0
+if boot > tonumber(ARGV[1]) then
+  return {0, now, boot, held[2] or ''}
 end
 local expires = now + tonumber(ARGV[2])
 redis.call('DEL', KEYS[1])

@@ -4,6 +4,9 @@
 -- KEYS presence, inbox, seq, missed, blame (all {U})
 -- ARGV field, boot, since ms, ids to read (0: none)
 -- -> {written 1/0} or {written 1/0, seq, ids, expired, evicted, parked, blamed 1/0}
+local function number(text)
+  return tonumber(text or 0) or 0
+end
 local held = redis.call('HGET', KEYS[1], ARGV[1])
 local boot = -1
 if held then
@@ -22,8 +25,8 @@ end
 local missed = redis.call('HMGET', KEYS[4], 'expired', 'evicted', 'parked')
 return {
   written,
-  tonumber(redis.call('GET', KEYS[3]) or 0),
+  number(redis.call('GET', KEYS[3])),
   redis.call('LRANGE', KEYS[2], 0, count - 1),
-  tonumber(missed[1] or 0), tonumber(missed[2] or 0), tonumber(missed[3] or 0),
+  number(missed[1]), number(missed[2]), number(missed[3]),
   redis.call('EXISTS', KEYS[5]),
 }
