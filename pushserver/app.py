@@ -175,7 +175,7 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
         outlet=outlet,
         sessions=sessions,
         publisher=Publisher(stores.contents, stores.inbox, clock, metrics),
-        drain=Drain(manager, spread_s=settings.drain.spread_s),
+        drain=Drain(manager, sessions.leaving, spread_s=settings.drain.spread_s),
         door=door,
     )
     _gauges(app)

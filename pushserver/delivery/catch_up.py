@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pushserver.core.clock import StoreClock
-from pushserver.core.message import Message
 from pushserver.core.metrics import Metrics
 from pushserver.delivery.connection import Connection
 from pushserver.delivery.content import Contents
@@ -18,6 +17,9 @@ from pushserver.delivery.retry import until_stored
 from pushserver.stores.inbox import Inbox, Missed, Page
 
 __all__ = ["CatchUp", "CaughtUp"]
+
+READ_AHEAD = 32
+"""Contents that are looked up at once to begin with; twice as many each time that all of them fitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,16 @@ class CaughtUp:
     delivered: int
     """Messages pushed."""
     missed: Missed
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    pushed: int
+    done: int
+    """Ids that need no further look."""
+    next_size: int
+    """Bytes of the frame that did not fit; 0 if all did."""
+    gone: list[str]
 
 
 class CatchUp:
@@ -55,8 +67,9 @@ class CatchUp:
             if page is None:
                 return None
             news = connection.read_arrived(page.ids)
-            delivered += await self._push_all(connection, news)
-            await self._drop(connection, page.garbage)
+            pushed, gone = await self._push_all(connection, news)
+            delivered += pushed
+            await self._drop(connection, [*page.garbage, *gone])
             if not connection.is_open():
                 return None
             if page.size < asked and not news and not page.garbage and not connection.wants_look:
@@ -72,33 +85,36 @@ class CatchUp:
             connection.read_over()
         return page
 
-    async def _push_all(self, connection: Connection, ids: list[str]) -> int:
-        """Push ids in order as the window lets them out; answers how many went."""
-        pushed, at, size = 0, 0, 0
+    async def _push_all(self, connection: Connection, ids: list[str]) -> tuple[int, list[str]]:
+        """Push ids in order as the window lets them out; how many went, and behind which is no content.
+
+        Contents are looked up for what may go out now, and of large ones no more than a few too many: a
+        client that waits holds none here, and costs Redis no more than twice what it is sent.
+        """
+        pushed, at, size, ahead = 0, 0, 0, READ_AHEAD
+        gone: list[str] = []
         while at < len(ids):
             await connection.wait_for_room(size)
             if not connection.is_open():
                 break
-            # Contents are looked up for what may go out now: a client that waits holds no content here.
-            due = ids[at : at + connection.room()]
-            messages, gone = await self._resolve(connection, due)
-            await self._drop(connection, gone)
-            if not connection.is_open():
-                break
-            went = connection.push(messages, "offline", self._clock.now_ms(), time.monotonic())
-            self._metrics.deliveries.labels("offline").inc(went)
-            pushed += went
-            size = len(messages[went].frame) if went < len(messages) else 0
-            at = at + due.index(messages[went].id) if size else at + len(due)
-        return pushed
+            due = ids[at : at + min(ahead, connection.room())]
+            step = await self._push_some(connection, due)
+            pushed, at, size = pushed + step.pushed, at + step.done, step.next_size
+            gone += step.gone
+            ahead = ahead * 2 if step.done == len(due) else max(1, step.done)
+        return pushed, gone
 
-    async def _resolve(self, connection: Connection, ids: list[str]) -> tuple[list[Message], list[str]]:
-        """The messages behind `ids` in order, and those ids behind which there is none."""
+    async def _push_some(self, connection: Connection, ids: list[str]) -> _Step:
         found = await until_stored(lambda: self._contents.get(ids), connection.is_open)
-        if found is None:
-            return [], []
+        if found is None or not connection.is_open():
+            return _Step(0, 0, 0, [])
         messages = [message for message_id in ids if (message := found[message_id]) is not None]
-        return messages, [message_id for message_id in ids if found[message_id] is None]
+        went = connection.push(messages, "offline", self._clock.now_ms(), time.monotonic())
+        self._metrics.deliveries.labels("offline").inc(went)
+        done, next_size = len(ids), 0
+        if went < len(messages):
+            done, next_size = ids.index(messages[went].id), len(messages[went].frame)
+        return _Step(went, done, next_size, [one for one in ids[:done] if found[one] is None])
 
     async def _drop(self, connection: Connection, ids: Sequence[str | bytes]) -> None:
         """Take entries out of the inbox whose content is gone; no exposure, but counted."""

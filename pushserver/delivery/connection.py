@@ -9,39 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import Protocol
 
 from pushserver.core.categories import Categories
 from pushserver.core.close_codes import CloseCode
-from pushserver.core.frames import ping_frame
 from pushserver.core.message import Message
+from pushserver.delivery.receipts import Receipts
+from pushserver.delivery.sent import Sent
+from pushserver.delivery.transport import Transport, Window
 from pushserver.exposure.event import Source, connection_part
 from pushserver.stores.inbox import Missed
 
-__all__ = ["Connection", "Sent", "State", "Transport", "Window"]
-
-PING_EVERY_MESSAGES = 32
-PING_EVERY_BYTES = 64 * 1024
-
-
-class Transport(Protocol):
-    """What a connection needs of its socket. No method blocks or raises for what the peer does."""
-
-    progressed_at: float
-    """Monotonic second of the last byte that was received, or taken by the kernel out of a backlog."""
-
-    def write(self, data: bytes) -> None:
-        """Send whole frames, in order; what the kernel does not take now is kept and sent later."""
-
-    def close(self, code: int, reason: str) -> None:
-        """Send a close frame after what was written, and end; at most a few seconds later, then cut."""
-
-    def abort(self) -> None:
-        """End at once, without a goodbye."""
-
-    @property
-    def buffered(self) -> int:
-        """Bytes the kernel has not taken yet."""
+__all__ = ["Connection", "State"]
 
 
 class State(Enum):
@@ -52,32 +30,6 @@ class State(Enum):
     CLOSED = "closed"
 
 
-class Window(Protocol):
-    """What may be unconfirmed on one connection at a time."""
-
-    @property
-    def messages(self) -> int:
-        """Messages at most."""
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of frames at most."""
-
-
-class Sent:
-    """A message that was written to a connection and is not settled yet."""
-
-    __slots__ = ("confirmed", "id", "pushed_at", "queued_at", "size", "source")
-
-    def __init__(self, message: Message, source: Source, pushed_at: int) -> None:
-        self.id = message.id
-        self.size = len(message.frame)
-        self.queued_at = message.queued_at
-        self.source: Source = source
-        self.pushed_at = pushed_at
-        self.confirmed = False
-
-
 class Connection:
     """One open WebSocket of a user.
 
@@ -86,13 +38,9 @@ class Connection:
     """
 
     __slots__ = (
-        "_marks",
-        "_ping_counter",
-        "_pinged_at",
+        "_receipts",
         "_room",
         "_settled_meanwhile",
-        "_unmarked",
-        "_unmarked_bytes",
         "_window",
         "ack_mode",
         "bad_frames",
@@ -105,7 +53,6 @@ class Connection:
         "frames_second",
         "id",
         "opened",
-        "reading",
         "sent",
         "state",
         "suspect",
@@ -148,8 +95,6 @@ class Connection:
         self.suspect = False
         """A content is blamed: one message at a time until all are confirmed."""
         self.sent: dict[str, Sent] = {}
-        self.reading = False
-        """An inbox read is on its way: what settles meanwhile is not forgotten before it arrived."""
         self.wants_look = False
         """The inbox changed while it was being read: read it once more."""
         self.unconfirmed = 0
@@ -162,13 +107,9 @@ class Connection:
         """Frames that confirmed nothing, in the monotonic second `frames_second`."""
         self.due_tick = 0
         self._window = window
-        self._ping_counter = 0
-        self._pinged_at = 0.0
-        self._marks: list[tuple[int, Sequence[Sent | Missed]]] = []
-        """Pings in flight, oldest first, each with what was written between it and the one before."""
-        self._unmarked: list[Sent | Missed] = []
-        self._unmarked_bytes = 0
-        self._settled_meanwhile: list[str] = []
+        self._receipts = Receipts()
+        self._settled_meanwhile: list[str] | None = None
+        """What settled while an inbox read is on its way, which is not forgotten before it arrived."""
         self._room: asyncio.Future[None] | None = None
 
     def is_open(self) -> bool:
@@ -195,14 +136,18 @@ class Connection:
     async def wait_for_room(self, size: int) -> None:
         """Return when a frame of `size` bytes may be sent, or the connection closed."""
         while self.is_open() and (self.room() == 0 or not self.fits(size)):
-            self._room = asyncio.get_running_loop().create_future()
-            await self._room
+            await self._next_confirm()
 
     async def wait_for_confirms(self) -> None:
         """Return when nothing is unconfirmed any more, or the connection closed."""
         while self.is_open() and self.unconfirmed:
+            await self._next_confirm()
+
+    async def _next_confirm(self) -> None:
+        if self._room is None:
             self._room = asyncio.get_running_loop().create_future()
-            await self._room
+        # Several may wait for it, so one that is cancelled must not cancel it.
+        await asyncio.shield(self._room)
 
     def _wake(self) -> None:
         if self._room is not None and not self._room.done():
@@ -217,17 +162,19 @@ class Connection:
         Messages that are in `sent` already must not be among them.
         """
         out: list[bytes] = []
-        pushed = 0
+        end, pushed = self.transport.written, 0
         for message in messages[: self.room()]:
             if not self.fits(len(message.frame)):
                 break
-            self._remember(Sent(message, source, now_ms), now)
+            end += len(message.frame)
+            self._remember(Sent(message, source, now_ms, end), now)
             out.append(message.frame)
             pushed += 1
-            if len(self._unmarked) >= PING_EVERY_MESSAGES or self._unmarked_bytes >= PING_EVERY_BYTES:
-                out.append(self._mark(now))
-        if self._unmarked and not self._marks:
-            out.append(self._mark(now))
+            if self._receipts.overdue:
+                out.append(self._receipts.ping(end, now))
+                end += len(out[-1])
+        if self._receipts.due:
+            out.append(self._receipts.ping(end, now))
         if out:
             self.transport.write(b"".join(out))
         return pushed
@@ -238,55 +185,42 @@ class Connection:
             self.waits_since = now
         self.unconfirmed += 1
         self.unconfirmed_bytes += sent.size
-        self._unmarked.append(sent)
-        self._unmarked_bytes += sent.size
+        if not self.ack_mode:
+            # Else no pong confirms it, and with a client that answers no ping they would pile up.
+            self._receipts.add(sent, sent.size)
 
     def tell(self, frame: bytes, missed: Missed, now: float) -> None:
         """Write the `live` frame; what it says was missed counts as told when the next pong proves it."""
         if missed:
-            self._unmarked.append(missed)
-            frame += self._mark(now)
+            self._receipts.add(missed, len(frame))
+            frame += self._receipts.ping(self.transport.written + len(frame), now)
         self.transport.write(frame)
 
     def ping(self, now: float) -> None:
         """Keepalive: a ping through the same buffer as the frames, from the same sequence."""
-        self.transport.write(self._mark(now))
-
-    def _mark(self, now: float) -> bytes:
-        self._ping_counter += 1
-        if not self._marks:
-            self._pinged_at = now
-        self._marks.append((self._ping_counter, self._unmarked))
-        self._unmarked = []
-        self._unmarked_bytes = 0
-        return ping_frame(b"%d" % self._ping_counter)
+        self.transport.write(self._receipts.ping(self.transport.written, now))
 
     # -- confirming
 
     def pong(self, payload: bytes, now: float) -> tuple[list[Sent], list[Missed]] | None:
-        """A pong came (RFC 6455 section 5.5.3): what it confirms, or None if its counter is unknown.
-
-        It confirms all that was written before its ping, also what belongs to earlier pings: a client may
-        answer only the latest. Forged, late and repeated counters confirm nothing.
-        """
-        counter = _counter(payload)
-        if counter is None or not self._marks or not self._marks[0][0] <= counter <= self._ping_counter:
+        """A pong came: the messages it confirms and what it proves to have been told; None if unknown."""
+        items = self._receipts.pong(payload, self._taken, now)
+        if items is None:
             return None
-        items: list[Sent | Missed] = []
-        while self._marks and self._marks[0][0] <= counter:
-            items.extend(self._marks.pop(0)[1])
-        self._pinged_at = now
-        if self._unmarked and not self._marks:
+        if self._receipts.due:
             self.ping(now)
         told = [item for item in items if isinstance(item, Missed)]
-        if self.ack_mode:
-            return [], told
         return self._confirm((item for item in items if isinstance(item, Sent)), now), told
+
+    @property
+    def _taken(self) -> int:
+        return self.transport.written - self.transport.buffered
 
     def ack(self, ids: Iterable[object], now: float) -> list[Sent]:
         """An `ack` frame came: the messages it confirms. Ids that were not sent here are left out."""
+        taken = self._taken
         known = (self.sent.get(message_id) for message_id in ids if isinstance(message_id, str))
-        return self._confirm((sent for sent in known if sent is not None), now)
+        return self._confirm((sent for sent in known if sent is not None and sent.end <= taken), now)
 
     def _confirm(self, items: Iterable[Sent], now: float) -> list[Sent]:
         confirmed = []
@@ -311,15 +245,18 @@ class Connection:
 
     def settled(self, ids: Iterable[str]) -> None:
         """The removal of `ids` from the inbox was answered: forget them, if no older read is out."""
-        if self.reading:
+        if self._settled_meanwhile is not None:
             self._settled_meanwhile.extend(ids)
             return
         for message_id in ids:
             self.sent.pop(message_id, None)
+        if not self.sent:
+            # An emptied dict keeps the room of what it held, up to 9 kB for a full window.
+            self.sent.clear()
 
     def read_begins(self) -> None:
         """An inbox read is about to be sent."""
-        self.reading = True
+        self._settled_meanwhile = []
         self.wants_look = False
 
     def read_arrived(self, ids: Sequence[str]) -> list[str]:
@@ -330,15 +267,15 @@ class Connection:
 
     def read_over(self) -> None:
         """The read arrived or failed: nothing older is out any more."""
-        self.reading = False
-        settled, self._settled_meanwhile = self._settled_meanwhile, []
-        self.settled(settled)
+        settled, self._settled_meanwhile = self._settled_meanwhile, None
+        if settled:
+            self.settled(settled)
 
     # -- the end
 
     def stalled_since(self) -> float | None:
         """Monotonic second since which a ping waits for its pong; None when none does."""
-        return self._pinged_at if self._marks else None
+        return self._receipts.waits_since
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Say goodbye. What else ends is done when the transport tells that it closed."""
@@ -348,9 +285,3 @@ class Connection:
         """The transport is gone: whoever waits on this connection is woken."""
         self.state = State.CLOSED
         self._wake()
-
-
-def _counter(payload: bytes) -> int | None:
-    if not payload.isdigit() or len(payload) > 15:
-        return None
-    return int(payload)

@@ -44,11 +44,13 @@ class Lease:
         self._about = about
         self._soon = asyncio.Event()
         self.boot = 0
+        """The boot that this process took, or is about to; `Presence.boot` follows when it is registered."""
         self.on_new_boot: Callable[[], None] = lambda: None
         """Called when the lease had lapsed and was taken anew: messages may have gone by unseen."""
 
     async def start(self) -> None:
         """Take the name. Raises `StoreError`, or `TakenOverError` if a still newer process was quicker."""
+        await self._take()
         await self._register()
 
     def check_soon(self) -> None:
@@ -77,24 +79,29 @@ class Lease:
     async def _beat(self) -> None:
         answer = await self._store.renew(self.boot)
         self._clock.adjust(answer.now_ms)
-        if answer.held:
-            return
-        self._refuse_newer(answer)
-        log.warning("lease.lapsed", pod=self._pod, boot=self.boot)
-        self._metrics.lease_lapses.inc()
-        await self._register()
-        self.on_new_boot()
+        if not answer.held:
+            self._refuse_newer(answer)
+            log.warning("lease.lapsed", pod=self._pod, boot=self.boot)
+            self._metrics.lease_lapses.inc()
+            await self._take()
+        if self._presence.boot != self.boot:
+            # Just taken, or taken earlier by a heartbeat whose answers were lost.
+            await self._register()
+            self.on_new_boot()
 
-    async def _register(self) -> None:
-        boot = await self._store.new_boot(self.boot)
-        answer = await self._store.take(boot, self._about)
+    async def _take(self) -> None:
+        # Known before it is asked for: if the answer is lost, the boot that holds the name is our own.
+        self.boot = await self._store.new_boot(self.boot)
+        answer = await self._store.take(self.boot, self._about)
         self._clock.adjust(answer.now_ms)
         self._refuse_newer(answer)
-        self.boot = boot
-        self._metrics.pod_boot.set(boot)
+
+    async def _register(self) -> None:
+        """Everyone who is here, or was under an earlier boot, is reconciled under this one."""
         indexed = [user async for users in self._presence_store.indexed(self._pod) for user in users]
-        self._presence.register_anew(boot, indexed)
-        log.info("lease.taken", pod=self._pod, boot=boot, users_to_reconcile=len(indexed))
+        self._presence.register_anew(self.boot, indexed)
+        self._metrics.pod_boot.set(self.boot)
+        log.info("lease.taken", pod=self._pod, boot=self.boot, users_to_reconcile=len(indexed))
 
     def _refuse_newer(self, answer: LeaseAnswer) -> None:
         if answer.newer_boot:

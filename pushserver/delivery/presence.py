@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 MAX_BATCH = 1000
 MAX_FLUSHES = 8
 
+Waiters = dict[str, list[asyncio.Future[FirstPage | None]]]
+
 
 class Presence:
     """Flushes dirty users. A user is in one flush at a time, so an older write never lands after a newer.
@@ -53,9 +55,10 @@ class Presence:
         self._page = page
         self._dirty: dict[str, None] = {}
         self._flushing: set[str] = set()
+        self._resting: set[str] = set()
         self._flushes = 0
         self._due = False
-        self._waiters: dict[str, list[asyncio.Future[FirstPage | None]]] = {}
+        self._waiters: Waiters = {}
         self._indexed: set[str] = set()
         self._announced: dict[str, object] = {}
         self.boot = 0
@@ -113,7 +116,7 @@ class Presence:
     @property
     def unflushed(self) -> int:
         """Users whose presence in Redis may differ from the Manager."""
-        return len(self._dirty) + len(self._flushing)
+        return len(self._dirty) + len(self._flushing) + len(self._resting)
 
     # -- flushing
 
@@ -146,53 +149,62 @@ class Presence:
         return batch
 
     async def _flush_batch(self, batch: list[str]) -> None:
-        failed: list[str] = batch
+        failed = batch
         try:
             failed = await self._flush(batch)
         finally:
             self._flushes -= 1
             self._flushing.difference_update(batch)
-            self._dirty.update(dict.fromkeys(failed))
-            if failed:
-                # `Commands` limits how often a Redis that is away is tried; this keeps one that refuses
-                # from being asked in a tight loop.
-                delay = random.uniform(0.1, 0.3)  # noqa: S311 - jitter
-                asyncio.get_running_loop().call_later(delay, self._schedule)
+            self._rest(failed)
             if self._dirty:
                 self._schedule()
+
+    def _rest(self, failed: list[str]) -> None:
+        """Try these again a little later, all with one timer.
+
+        `Commands` limits how often a Redis that is away is tried; this keeps one that answers and refuses
+        from being asked in a tight loop.
+        """
+        if failed and not self._resting:
+            delay = random.uniform(0.1, 0.3)  # noqa: S311 - jitter
+            asyncio.get_running_loop().call_later(delay, self._rested)
+        self._resting.update(failed)
+
+    def _rested(self) -> None:
+        self._dirty.update(dict.fromkeys(self._resting))
+        self._resting.clear()
+        self._schedule()
 
     async def _flush(self, batch: list[str]) -> list[str]:
         """Write what is true now; answers the users it failed for."""
         present = [user for user in batch if self._manager.has(user)]
         absent = [user for user in batch if not self._manager.has(user)]
         waiters = {user: self._waiters.pop(user, []) for user in batch}
-        boot = self.boot
-        failed: list[str] = []
         try:
-            unindexed = [user for user in present if user not in self._indexed]
-            if unindexed:
-                await self._store.index_add(boot, unindexed)
-                if boot == self.boot:
-                    self._indexed.update(unindexed)
-            failed += await self._write(boot, present, waiters)
-            failed += await self._remove(boot, absent)
+            return await self._reconcile(present, absent, waiters)
         except StoreError:
-            failed = batch
+            return batch
         finally:
-            self._settle_waiters(batch, waiters)
-        return failed
+            self._settle_waiters(waiters)
 
-    async def _write(
-        self, boot: int, users: list[str], waiters: dict[str, list[asyncio.Future[FirstPage | None]]]
-    ) -> list[str]:
+    async def _reconcile(self, present: list[str], absent: list[str], waiters: Waiters) -> list[str]:
+        boot = self.boot
+        unindexed = [user for user in present if user not in self._indexed]
+        if unindexed:
+            await self._store.index_add(boot, unindexed)
+            if boot == self.boot:
+                self._indexed.update(unindexed)
+        failed = await self._write(boot, present, waiters)
+        return failed + await self._remove(boot, absent)
+
+    async def _write(self, boot: int, users: list[str], waiters: Waiters) -> list[str]:
         now = self._clock.now_ms()
         writes = [self._store.write(boot, user, now, self._page if waiters[user] else 0) for user in users]
         failed = []
         for user, answer in zip(users, await asyncio.gather(*writes, return_exceptions=True), strict=True):
-            if isinstance(answer, StoreError):
+            if isinstance(answer, BaseException):
                 failed.append(user)
-            elif isinstance(answer, BaseException):
-                raise answer
+                _tell_unexpected(user, answer)
             else:
                 self._written(answer, waiters[user])
         self._metrics.presence_writes.labels("written").inc(len(users) - len(failed))
@@ -204,38 +216,47 @@ class Presence:
         for waiter in waiting:
             if not waiter.done():
                 waiter.set_result(page)
-        waiting.clear()
 
     async def _remove(self, boot: int, users: list[str]) -> list[str]:
         if not users:
             return []
         removes = [self._store.remove(boot, user) for user in users]
-        answers = await asyncio.gather(*removes, return_exceptions=True)
-        failed = [user for user, answer in zip(users, answers, strict=True) if isinstance(answer, StoreError)]
-        gone = [user for user, answer in zip(users, answers, strict=True) if isinstance(answer, bool)]
+        failed, gone = [], []
+        for user, answer in zip(users, await asyncio.gather(*removes, return_exceptions=True), strict=True):
+            if isinstance(answer, BaseException):
+                failed.append(user)
+                _tell_unexpected(user, answer)
+            else:
+                gone.append(user)
         self._metrics.presence_writes.labels("removed").inc(len(gone))
+        if gone:
+            failed += await self._remove_from_index(boot, gone)
+        return failed
+
+    async def _remove_from_index(self, boot: int, gone: list[str]) -> list[str]:
         # Out of our books before it is out of Redis: a connect in between writes the entry again.
         self._indexed.difference_update(gone)
         for user in gone:
             self._announced.pop(user, None)
-        if gone:
-            try:
-                await self._store.index_remove(boot, gone)
-            except StoreError:
-                failed += gone
-        return failed
+        try:
+            await self._store.index_remove(boot, gone)
+        except StoreError:
+            return gone
+        return []
 
-    def _settle_waiters(
-        self, batch: list[str], waiters: dict[str, list[asyncio.Future[FirstPage | None]]]
-    ) -> None:
+    def _settle_waiters(self, waiters: Waiters) -> None:
         """Waiters of a user who had gone are told so; those of a failed write wait for the next flush."""
-        for user in batch:
-            left = [waiter for waiter in waiters[user] if not waiter.done()]
-            if not left:
-                continue
-            if self._manager.has(user):
+        for user, waiting in waiters.items():
+            left = [waiter for waiter in waiting if not waiter.done()]
+            if left and self._manager.has(user):
+                # The user is dirty: the write failed, or came after the flush had looked.
                 self._waiters.setdefault(user, [])[:0] = left
-                self._dirty[user] = None
-            else:
-                for waiter in left:
-                    waiter.set_result(None)
+                continue
+            for waiter in left:
+                waiter.set_result(None)
+
+
+def _tell_unexpected(user: str, error: BaseException) -> None:
+    """That Redis is away is told elsewhere; what stands in one user's keys must not hold the others up."""
+    if not isinstance(error, StoreError):
+        log.error("presence.broken", user=user, reason=repr(error))

@@ -22,6 +22,8 @@ __all__ = ["Rescan"]
 log = structlog.get_logger(__name__)
 
 BATCH = 200
+MEND_S = 5.0
+"""How long a round waits for presence to be written; who takes longer is for the next round."""
 
 
 class Rescan:
@@ -44,19 +46,27 @@ class Rescan:
         self._now = asyncio.Event()
 
     def now(self) -> None:
-        """Look at everyone at once: hints may have been lost."""
+        """Look at every inbox at once, whatever its sequence: hints may have been lost, or Redis emptied."""
         self._now.set()
 
     async def run(self) -> None:
         """Scan until cancelled."""
+        hurried = False
         while True:
-            hurried = await self._rest(self._every_s if not self._manager.user_count else 0.0)
-            users = self._manager.users()
-            batches = [users[at : at + BATCH] for at in range(0, len(users), BATCH)]
-            for batch in batches:
-                if not hurried:
-                    hurried = await self._rest(self._every_s / len(batches))
-                await self._scan(batch)
+            hurried = await self._round(hurried=hurried)
+
+    async def _round(self, *, hurried: bool) -> bool:
+        """Look at everyone once; True if asked meanwhile to look at everyone at once."""
+        users = self._manager.users()
+        if not users and not hurried:
+            return await self._rest(self._every_s)
+        batches = [users[at : at + BATCH] for at in range(0, len(users), BATCH)]
+        for batch in batches:
+            if not hurried and await self._rest(self._every_s / len(batches)):
+                # From the beginning: whom this round has looked at already is meant, too.
+                return True
+            await self._scan(batch, look_anyway=hurried)
+        return False
 
     async def _rest(self, seconds: float) -> bool:
         """Pause; True if somebody asked to look now."""
@@ -68,17 +78,31 @@ class Rescan:
         self._now.clear()
         return True
 
-    async def _scan(self, users: list[str]) -> None:
+    async def _scan(self, users: list[str], *, look_anyway: bool) -> None:
         answers = await asyncio.gather(*map(self._store.look, users), return_exceptions=True)
+        stale = []
         for user, answer in zip(users, answers, strict=True):
             if isinstance(answer, Seen):
-                self._compare(user, answer)
+                if answer.boot != self._presence.boot:
+                    stale.append(user)
+                else:
+                    self._compare(user, None if look_anyway else answer.seq)
             elif not isinstance(answer, StoreError):
-                raise answer
+                # What stands in one user's keys must not hold the others up.
+                log.error("rescan.broken", user=user, reason=repr(answer))
+        await asyncio.gather(*map(self._mend, stale))
 
-    def _compare(self, user: str, seen: Seen) -> None:
-        if seen.boot != self._presence.boot:
-            self._presence.mark(user)
+    async def _mend(self, user: str) -> None:
+        """Write presence, then look at the inbox: whoever published before that write hinted at nobody."""
+        try:
+            async with asyncio.timeout(MEND_S):
+                await self._presence.flushed(user)
+        except TimeoutError:
+            return
+        self._compare(user, None)
+
+    def _compare(self, user: str, seq: int | None) -> None:
+        """Look at the inbox unless `seq` says that all of it was seen."""
         for connection in self._manager.of(user):
-            if connection.state is State.LIVE and connection.upto != seen.seq:
+            if connection.state is not State.LIVE or connection.upto != seq:
                 self._look_again(connection)

@@ -12,7 +12,8 @@ from typing import Protocol
 from pushserver.core.clock import StoreClock
 from pushserver.core.errors import SinkError, StoreError
 from pushserver.core.metrics import Metrics
-from pushserver.delivery.connection import Connection, Sent
+from pushserver.delivery.connection import Connection
+from pushserver.delivery.sent import Sent
 from pushserver.delivery.tasks import Tasks
 from pushserver.exposure.event import Event, Exposure, Proof, build_events
 from pushserver.stores.inbox import Inbox
@@ -22,6 +23,7 @@ __all__ = ["Outlet", "Settler"]
 MAX_BATCH = 2000
 MAX_WORKERS = 4
 MAX_PAUSE_S = 2.0
+RETRY_S = 0.5
 
 
 class Outlet(Protocol):
@@ -37,6 +39,7 @@ class _Confirmed:
     sent: Sent
     at_ms: int
     proof: Proof
+    exposed: bool = False
 
 
 class Settler:
@@ -44,7 +47,8 @@ class Settler:
 
     What waits here is bounded by what was pushed: a page that is read again brings nothing that still is
     in `sent`. Nothing is given up: exposure and removal are repeated until both were answered, for a repeat
-    of either changes nothing. A killed pod leaves the ids in their inboxes.
+    of either changes nothing. Removals that are refused, perhaps only for some users, hold nobody else up.
+    A killed pod leaves the ids in their inboxes.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Settler:
         self._tasks = tasks
         self._pod = pod
         self._queue: deque[_Confirmed] = deque()
+        self._resting: list[_Confirmed] = []
         self._workers = 0
         self._in_work = 0
         self._due = False
@@ -79,7 +84,7 @@ class Settler:
     @property
     def waiting(self) -> int:
         """Confirmed messages not settled yet."""
-        return len(self._queue) + self._in_work
+        return len(self._queue) + self._in_work + len(self._resting)
 
     async def drained(self) -> None:
         """Return when nothing waits any more."""
@@ -95,14 +100,14 @@ class Settler:
 
     async def _work(self, batch: list[_Confirmed]) -> None:
         try:
-            await self._expose(batch)
-            await self._remove(batch)
+            await self._expose([item for item in batch if not item.exposed])
+            self._rest(await self._remove(batch))
         finally:
             self._workers -= 1
             self._in_work -= len(batch)
             if self._queue:
                 self._start()
-            elif not self._workers:
+            elif not self.waiting:
                 self._idle.set()
 
     async def _expose(self, batch: list[_Confirmed]) -> None:
@@ -119,30 +124,44 @@ class Settler:
             for item in batch
         ]
         pause = 0.1
-        while True:
+        while shown:
             try:
-                return await self._outlet.accept(build_events(shown, self._pod))
+                await self._outlet.accept(build_events(shown, self._pod))
+                break
             except (SinkError, StoreError):
-                pause = await _rest(pause)
-
-    async def _remove(self, batch: list[_Confirmed]) -> None:
-        left = defaultdict(list)
+                await asyncio.sleep(_jittered(pause))
+                pause = min(MAX_PAUSE_S, pause * 2)
         for item in batch:
-            left[item.connection.user].append(item)
-        pause = 0.1
-        while left:
-            users = list(left)
-            removals = [self._inbox.settle(user, _ids(left[user])) for user in users]
-            answers = await asyncio.gather(*removals, return_exceptions=True)
-            for user, answer in zip(users, answers, strict=True):
-                if isinstance(answer, StoreError):
-                    continue
-                if isinstance(answer, BaseException):
-                    raise answer
+            item.exposed = True
+
+    async def _remove(self, batch: list[_Confirmed]) -> list[_Confirmed]:
+        """Take the ids out of their inboxes; answers what was refused."""
+        of: defaultdict[str, list[_Confirmed]] = defaultdict(list)
+        for item in batch:
+            of[item.connection.user].append(item)
+        removals = [self._inbox.settle(user, _ids(items)) for user, items in of.items()]
+        answers = await asyncio.gather(*removals, return_exceptions=True)
+        refused = []
+        for items, answer in zip(of.values(), answers, strict=True):
+            if isinstance(answer, StoreError):
+                refused += items
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
                 self._metrics.settled.inc(answer)
-                self._forget(left.pop(user))
-            if left:
-                pause = await _rest(pause)
+                self._forget(items)
+        return refused
+
+    def _rest(self, refused: list[_Confirmed]) -> None:
+        """These come again a little later, all with one timer."""
+        if refused and not self._resting:
+            asyncio.get_running_loop().call_later(_jittered(RETRY_S), self._rested)
+        self._resting += refused
+
+    def _rested(self) -> None:
+        self._queue.extend(self._resting)
+        self._resting.clear()
+        self._start()
 
     @staticmethod
     def _forget(items: list[_Confirmed]) -> None:
@@ -158,6 +177,5 @@ def _ids(items: list[_Confirmed]) -> list[str]:
     return list(dict.fromkeys(item.sent.id for item in items))
 
 
-async def _rest(pause: float) -> float:
-    await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-    return min(MAX_PAUSE_S, pause * 2)
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(0.5, 1.0)  # noqa: S311 - no secret hangs on it

@@ -18,17 +18,24 @@ log = structlog.get_logger(__name__)
 class Tasks:
     """Owns tasks. One that ends with an error is logged and counted; `close` leaves none behind."""
 
-    __slots__ = ("_metrics", "_tasks")
+    __slots__ = ("_closed", "_metrics", "_tasks")
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Run `work` in the background under `name`, which must hold nothing secret."""
+        """Run `work` in the background under `name`, which must hold nothing secret.
+
+        Once `close` was called nothing begins any more: `work` is cancelled before its first step.
+        """
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        if self._closed:
+            # What is cancelled tidies up, and may ask for more work in doing so, over and over.
+            task.cancel()
         return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:
@@ -42,6 +49,7 @@ class Tasks:
 
     async def close(self) -> None:
         """Cancel what still runs and wait until all of it has ended."""
+        self._closed = True
         while self._tasks:
             for task in self._tasks:
                 task.cancel()

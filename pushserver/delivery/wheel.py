@@ -16,6 +16,8 @@ log = structlog.get_logger(__name__)
 TICK_S = 0.25
 SLICE = 500
 """Connections looked at in one callback of the loop."""
+AGAIN_S = 5.0
+"""When a visit that failed is repeated."""
 
 
 class Wheel:
@@ -84,8 +86,9 @@ class Wheel:
         try:
             due = self._visit(connection, now)
         except Exception:
-            # One connection's trouble must not stop the pings of all others.
+            # One connection's trouble must not stop the pings of all others, nor put an end to its own:
+            # a connection that nobody looks at never expires.
             log.exception("wheel.visit_failed", connection=connection.id)
-            return
+            due = now + AGAIN_S
         if due is not None:
             self.put(connection, due)

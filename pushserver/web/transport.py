@@ -81,6 +81,7 @@ class SocketTransport:
         "_sock",
         "connection",
         "progressed_at",
+        "written",
     )
 
     def __init__(
@@ -101,6 +102,7 @@ class SocketTransport:
         self._goodbye: asyncio.TimerHandle | None = None
         self.connection: Connection | None = None
         self.progressed_at = time.monotonic()
+        self.written = 0
 
     def start(self, early: bytes) -> None:
         """Begin to read; `early` came in together with the request."""
@@ -129,6 +131,7 @@ class SocketTransport:
         if self._head:
             # The 101 and the first frames in one write.
             data, self._head = self._head + data, b""
+        self.written += len(data)
         if self._out:
             self._out += data
         else:

@@ -1,0 +1,94 @@
+"""Receipts: one sequence of pings on a connection, whose pongs confirm what was written before them.
+
+Every client answers a ping by itself and in order (RFC 6455 section 5.5.2 and 5.5.3), so a pong is proof
+that all of it was received. The same sequence keeps the connection alive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pushserver.core.frames import ping_frame
+from pushserver.delivery.sent import Sent
+from pushserver.stores.inbox import Missed
+
+__all__ = ["Receipts"]
+
+PING_EVERY_MESSAGES = 32
+PING_EVERY_BYTES = 64 * 1024
+
+
+class Receipts:
+    """Which pings are in flight, and what each of them would confirm.
+
+    One ping is in flight at a time, so the rate follows the round trip; another goes only behind 32
+    messages or 64 KiB.
+    """
+
+    __slots__ = ("_counter", "_marks", "_unmarked", "_unmarked_bytes", "_waits_since")
+
+    def __init__(self) -> None:
+        self._counter = 0
+        self._marks: list[tuple[int, int, Sequence[Sent | Missed]]] = []
+        """Pings in flight, oldest first: counter, bytes written before it, what it would confirm."""
+        self._unmarked: list[Sent | Missed] = []
+        self._unmarked_bytes = 0
+        self._waits_since = 0.0
+
+    def add(self, item: Sent | Missed, size: int) -> None:
+        """`item` of `size` bytes is about to be written: the next ping would confirm it."""
+        self._unmarked.append(item)
+        self._unmarked_bytes += size
+
+    @property
+    def overdue(self) -> bool:
+        """Whether a ping is due although another is in flight."""
+        return len(self._unmarked) >= PING_EVERY_MESSAGES or self._unmarked_bytes >= PING_EVERY_BYTES
+
+    @property
+    def due(self) -> bool:
+        """Whether something waits that no ping in flight would confirm, and none is in flight."""
+        return bool(self._unmarked) and not self._marks
+
+    @property
+    def waits_since(self) -> float | None:
+        """Monotonic second since which a ping waits for its pong; None when none does."""
+        return self._waits_since if self._marks else None
+
+    def ping(self, end: int, now: float) -> bytes:
+        """The next ping, to be written right behind `end` bytes; it would confirm all that was added."""
+        self._counter += 1
+        if not self._marks:
+            self._waits_since = now
+        self._marks.append((self._counter, end, self._unmarked))
+        self._unmarked = []
+        self._unmarked_bytes = 0
+        return ping_frame(b"%d" % self._counter)
+
+    def pong(self, payload: bytes, taken: int, now: float) -> list[Sent | Missed] | None:
+        """A pong came: what it confirms, or None if its counter is unknown.
+
+        It confirms all that was written before its ping, also what belongs to earlier pings: a client may
+        answer only the latest. Forged, late and repeated counters confirm nothing, nor does the counter of
+        a ping that the kernel, with `taken` bytes, has not taken yet: it can only be guessed.
+        """
+        counter = _counter(payload)
+        if counter is None or not self._is_out(counter, taken):
+            return None
+        items: list[Sent | Missed] = []
+        while self._marks and self._marks[0][0] <= counter:
+            items.extend(self._marks.pop(0)[2])
+        self._waits_since = now
+        return items
+
+    def _is_out(self, counter: int, taken: int) -> bool:
+        if not self._marks or not self._marks[0][0] <= counter <= self._counter:
+            return False
+        # Counters of marks have no gaps: they are made one by one, and taken from the front.
+        return self._marks[counter - self._marks[0][0]][1] <= taken
+
+
+def _counter(payload: bytes) -> int | None:
+    if not payload.isdigit() or len(payload) > 15:
+        return None
+    return int(payload)

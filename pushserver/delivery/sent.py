@@ -1,0 +1,25 @@
+"""What was sent on a connection and is not settled yet."""
+
+from __future__ import annotations
+
+from pushserver.core.message import Message
+from pushserver.exposure.event import Source
+
+__all__ = ["Sent"]
+
+
+class Sent:
+    """A message that was written to a connection and is not settled yet."""
+
+    __slots__ = ("confirmed", "end", "id", "pushed_at", "queued_at", "size", "source")
+
+    def __init__(self, message: Message, source: Source, pushed_at: int, end: int) -> None:
+        self.id = message.id
+        self.size = len(message.frame)
+        self.queued_at = message.queued_at
+        self.source: Source = source
+        self.pushed_at = pushed_at
+        """Milliseconds since 1970 by Redis' clock."""
+        self.end = end
+        """Where its last byte stands in all that was ever written to the transport."""
+        self.confirmed = False
