@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from pushserver.core.errors import StoreError, StoreRefusedError
+from pushserver.core.errors import StoreRefusedError
 from pushserver.stores.commands import Argument
 
 __all__ = ["GROUP", "ExposureStream"]
@@ -124,9 +124,8 @@ class ExposureStream:
         """Make the group, from the first entry on; another pod may be quicker."""
         try:
             await self._commands.call("XGROUP", "CREATE", self._key, GROUP, "0", "MKSTREAM")
-        except StoreError as error:
-            # BUSYGROUP, it is there, may come as BUSY, which is a script that hangs; then `send` fails too.
-            if error.kind != "busy" and "BUSYGROUP" not in error.reason:
+        except StoreRefusedError as error:
+            if "BUSYGROUP" not in error.reason:
                 raise
 
 

@@ -66,7 +66,7 @@ class PubSubEmulator:
             return
         command = [str(self._program), "--host=127.0.0.1", f"--port={self.port}"]
         with tempfile.TemporaryFile() as output:
-            # A session of its own, so that the shell script and its Java go together.
+            # A process group of its own, so that the shell script and its Java go together.
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )

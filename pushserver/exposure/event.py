@@ -1,0 +1,136 @@
+"""Exposure events: the record that messages reached users, as JSON that is joined, not dumped.
+
+An event carries the exposures of one message on one pod in one batch (design: exposure events). What a
+connection always repeats is encoded once, when it connects, so an exposure costs one short f-string.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID, uuid5
+
+from pushserver.core.categories import Categories
+from pushserver.core.jsontext import dump
+
+__all__ = ["Event", "Exposure", "Proof", "Source", "build_events", "connection_part", "event_id"]
+
+Source = Literal["live", "offline", "log"]
+"""`offline`: from the inbox while catching up; `live`: as it arrived; `log`: from the log's past."""
+
+Proof = Literal["pong", "ack"]
+
+MAX_EXPOSURES = 1000
+"""Exposures in an event at most."""
+
+MAX_CHARACTERS = 1024 * 1024
+"""Characters of exposures in an event at most, so at most 4 MiB: Pub/Sub takes 10 MB in a message.
+
+One exposure is always far below that: its categories are bounded where they are parsed.
+"""
+
+_NAMESPACE = UUID("e2a1c565-d1a0-543b-8fce-ff7cd947604b")
+"""UUIDv5 of the URL `urn:pushserver:exposure-event`. Another one would make every stored row anew."""
+
+_HEAD = re.compile(rb'\{"schema":1,"message_id":"([A-Za-z0-9._:-]{1,64})","pod":"([-a-z0-9.]{1,63})",')
+
+
+# Not frozen: a frozen one costs three times as much to make, and one is made for each delivery.
+@dataclass(slots=True)
+class Exposure:
+    """One message reached one user on one connection. Times are Redis' time in milliseconds."""
+
+    message_id: str
+    source: Source
+    queued_at: int
+    connection: str
+    """The connection's part of the JSON, from `connection_part`."""
+    pushed_at: int
+    confirmed_at: int
+    proof: Proof
+
+
+@dataclass(slots=True)
+class Event:
+    """What one Pub/Sub message or one stream entry carries: `data` is its JSON in UTF-8."""
+
+    message_id: str
+    pod: str
+    count: int
+    """Exposures in it."""
+    data: bytes
+
+    @classmethod
+    def from_data(cls, data: bytes) -> Event:
+        """An event from its JSON alone, as it lies in the spool, without parsing all of it.
+
+        What `build_events` did not write (a newer pod's schema) is passed on as it is, without attributes:
+        who stores events reads the data and judges it.
+        """
+        head = _HEAD.match(data)
+        if head is None:
+            return cls("", "", 0, data)
+        # Quotes within a JSON text are escaped, so no username or category can hold this key.
+        count = data.count(b'"confirmed_at":')
+        return cls(head[1].decode(), head[2].decode(), count, data)
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """The attributes of the Pub/Sub message; none when the data was not recognised."""
+        if not self.message_id:
+            return {}
+        return {"schema": "1", "message_id": self.message_id, "pod": self.pod, "count": str(self.count)}
+
+
+def connection_part(username: str, connection_id: str, client_ip: str, categories: Categories) -> str:
+    """The JSON that opens each exposure of a connection, to be kept with it; closed by `build_events`."""
+    known = {"username": username, "connection": connection_id, "client_ip": client_ip}
+    return dump({**known, "categories": categories})[:-1]
+
+
+def build_events(exposures: Sequence[Exposure], pod: str) -> list[Event]:
+    """Events of at most 1000 exposures of one message each, in the order the messages first occur."""
+    groups: defaultdict[tuple[str, str, int], list[str]] = defaultdict(list)
+    for shown in exposures:
+        groups[shown.message_id, shown.source, shown.queued_at].append(
+            f'{shown.connection},"pushed_at":{shown.pushed_at},'
+            f'"confirmed_at":{shown.confirmed_at},"proof":"{shown.proof}"}}'
+        )
+    return [
+        _event(message_id, pod, source, queued_at, part)
+        for (message_id, source, queued_at), texts in groups.items()
+        for part in _parts(texts)
+    ]
+
+
+def _parts(texts: list[str]) -> Iterator[list[str]]:
+    """Cut into parts that fit into an event each."""
+    start = size = 0
+    for end, text in enumerate(texts):
+        if end - start == MAX_EXPOSURES or (size + len(text) > MAX_CHARACTERS and end > start):
+            yield texts[start:end]
+            start, size = end, 0
+        size += len(text)
+    yield texts[start:]
+
+
+def _event(message_id: str, pod: str, source: str, queued_at: int, texts: list[str]) -> Event:
+    # Ids and pod names need no escaping: core.names lets nothing pass that JSON would escape.
+    text = (
+        f'{{"schema":1,"message_id":"{message_id}","pod":"{pod}","source":"{source}",'
+        f'"queued_at":{queued_at},"exposures":[{",".join(texts)}]}}'
+    )
+    return Event(message_id, pod, len(texts), text.encode())
+
+
+def event_id(message_id: str, username: str, connection_id: str) -> str:
+    """Which exposure this is, for whoever stores it: a repeat has the same id, another exposure never.
+
+    UUIDv5 of the three parts as netstrings (`3:m-1,5:alice,2:c9,`), a form in which no two triples are
+    alike; lengths are bytes of UTF-8.
+    """
+    parts = (message_id, username, connection_id)
+    return str(uuid5(_NAMESPACE, "".join(f"{len(part.encode())}:{part}," for part in parts)))
