@@ -97,7 +97,8 @@ def presence_field(user: str, pod: str) -> str:
 
 def pod_of(field: bytes) -> str | None:
     """The pod of a presence field, behind the last colon; None if somebody else wrote what is no field."""
-    return pod_name(field.rpartition(b":")[2])
+    _, colon, pod = field.rpartition(b":")
+    return pod_name(pod) if colon else None
 
 
 def pod_name(name: bytes) -> str | None:

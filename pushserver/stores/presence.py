@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pushserver.core.jsontext import parse_quick
 from pushserver.stores.commands import Commands
@@ -77,7 +76,7 @@ class PresenceStore:
         seq, field = await self._commands.script("presence_look", names, [presence_field(user, self._pod)])
         return Seen(seq, None if field is None else _boot_of(field))
 
-    async def pods_of(self, user: str) -> dict[str, dict[str, Any]]:
+    async def pods_of(self, user: str) -> dict[str, dict[str, int]]:
         """Every pod the user is present on, with `boot` and `since` (ms), as far as they can be read."""
         flat = await self._commands.call("HGETALL", self._keys.presence(user))
         fields = zip(flat[::2], flat[1::2], strict=True)
@@ -99,16 +98,18 @@ class PresenceStore:
 
 
 def _boot_of(field: bytes) -> int:
-    boot = _record(field).get("boot")
-    return boot if isinstance(boot, int) else 0
+    return _record(field).get("boot", 0)
 
 
-def _record(field: bytes) -> dict[str, Any]:
+def _record(field: bytes) -> dict[str, int]:
+    """`boot` and `since` as far as they can be read: somebody else may have written the field."""
     try:
         record = parse_quick(field)
     except ValueError:
         return {}
-    return record if isinstance(record, dict) else {}
+    if not isinstance(record, dict):
+        return {}
+    return {name: record[name] for name in ("boot", "since") if type(record.get(name)) is int}
 
 
 def _text(name: bytes) -> str | None:

@@ -8,7 +8,7 @@ if type(held) ~= 'string' then
 end
 local ok, record = pcall(cjson.decode, held)
 local boot = ok and type(record) == 'table' and tonumber(record['boot']) or 0
-if boot > tonumber(ARGV[2]) then
+if boot > tonumber(ARGV[2]) and boot < 2^53 then
   return -1
 end
 redis.call('HDEL', KEYS[1], ARGV[1])

@@ -13,6 +13,9 @@ if held then
   local ok, record = pcall(cjson.decode, held)
   boot = ok and type(record) == 'table' and tonumber(record['boot']) or 0
 end
+if not (boot < 2^53) then -- NaN or infinite: nobody's
+  boot = 0
+end
 local mine = tonumber(ARGV[2])
 if boot < mine then
   redis.call('HSET', KEYS[1], ARGV[1], '{"boot":' .. ARGV[2] .. ',"since":' .. ARGV[3] .. '}')
