@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import structlog
 
@@ -24,9 +25,9 @@ __all__ = ["Presence"]
 log = structlog.get_logger(__name__)
 
 MAX_BATCH = 1000
-MAX_FLUSHES = 8
+"""Users whose flushes begin in one callback of the loop."""
 
-Waiters = dict[str, list[asyncio.Future[FirstPage | None]]]
+Waiters = list[asyncio.Future[FirstPage | None]]
 
 
 class Presence:
@@ -56,9 +57,8 @@ class Presence:
         self._dirty: dict[str, None] = {}
         self._flushing: set[str] = set()
         self._resting: set[str] = set()
-        self._flushes = 0
         self._due = False
-        self._waiters: Waiters = {}
+        self._waiters: dict[str, Waiters] = {}
         self._indexed: set[str] = set()
         self._announced: dict[str, object] = {}
         self.boot = 0
@@ -127,14 +127,9 @@ class Presence:
 
     def _start(self) -> None:
         self._due = False
-        if self.boot == 0:
-            return
-        while self._flushes < MAX_FLUSHES:
-            batch = self._take()
-            if not batch:
-                return
-            self._flushes += 1
-            self._tasks.spawn(self._flush_batch(batch), "presence flush")
+        # How many may be under way at once is bounded by the users there are: each is in one flush.
+        while self.boot and (batch := self._take()):
+            self._tasks.spawn(self._flush(batch), "presence flush")
 
     def _take(self) -> list[str]:
         batch = []
@@ -148,115 +143,90 @@ class Presence:
         self._flushing.update(batch)
         return batch
 
-    async def _flush_batch(self, batch: list[str]) -> None:
-        failed = batch
-        try:
-            failed = await self._flush(batch)
-        finally:
-            self._flushes -= 1
-            self._flushing.difference_update(batch)
-            self._rest(failed)
-            if self._dirty:
-                self._schedule()
+    async def _flush(self, batch: list[str]) -> None:
+        """Write what is true now, of each user for himself: nobody waits for the slot of another."""
+        boot = self.boot
+        waiters = {user: self._waiters.pop(user, []) for user in batch}
+        present = {user: waiters[user] for user in batch if self._manager.has(user)}
+        absent = [user for user in batch if user not in present]
+        await asyncio.gather(
+            self._write_all(boot, present), *(self._remove(boot, user, waiters[user]) for user in absent)
+        )
 
-    def _rest(self, failed: list[str]) -> None:
-        """Try these again a little later, all with one timer.
+    async def _write_all(self, boot: int, users: dict[str, Waiters]) -> None:
+        unindexed = [user for user in users if user not in self._indexed]
+        try:
+            if unindexed:
+                await self._store.index_add(boot, unindexed)
+        except StoreError:
+            for user, waiting in users.items():
+                self._over(user, waiting, done=False)
+            return
+        if boot == self.boot:
+            self._indexed.update(unindexed)
+        await asyncio.gather(*(self._write(boot, user, waiting) for user, waiting in users.items()))
+
+    async def _write(self, boot: int, user: str, waiting: Waiters) -> None:
+        with self._flush_of(user, waiting):
+            # Who waits for the flush wants the inbox as well, as it stands right after the write.
+            count = self._page if waiting else 0
+            page = await self._store.write(boot, user, self._clock.now_ms(), count)
+            self._metrics.presence_writes.labels("written").inc()
+            if not page.written:
+                self.on_taken_over()
+            for waiter in waiting:
+                if not waiter.done():
+                    waiter.set_result(page)
+
+    async def _remove(self, boot: int, user: str, waiting: Waiters) -> None:
+        with self._flush_of(user, waiting):
+            await self._store.remove(boot, user)
+            self._metrics.presence_writes.labels("removed").inc()
+            # Out of our books before it is out of Redis: a connect in between writes the entry again.
+            self._indexed.discard(user)
+            self._announced.pop(user, None)
+            await self._store.index_remove(boot, [user])
+
+    @contextmanager
+    def _flush_of(self, user: str, waiting: Waiters) -> Iterator[None]:
+        done = False
+        try:
+            yield
+            done = True
+        except StoreError:
+            pass
+        except Exception as error:
+            # What stands in one user's keys must not hold the others up.
+            log.error("presence.broken", user=user, reason=repr(error))
+        finally:
+            self._over(user, waiting, done=done)
+
+    def _over(self, user: str, waiting: Waiters, *, done: bool) -> None:
+        """The flush of this user has ended. Waiters of who had gone are told so, others wait for the next."""
+        self._flushing.discard(user)
+        left = [waiter for waiter in waiting if not waiter.done()]
+        if left and self._manager.has(user):
+            self._waiters.setdefault(user, [])[:0] = left
+        else:
+            for waiter in left:
+                waiter.set_result(None)
+        if not done:
+            self._rest(user)
+        elif user in self._dirty:
+            self._schedule()
+
+    def _rest(self, user: str) -> None:
+        """Try this one again a little later, together with others that failed.
 
         `Commands` limits how often a Redis that is away is tried; this keeps one that answers and refuses
         from being asked in a tight loop.
         """
-        if failed and not self._resting:
+        if not self._resting:
             delay = random.uniform(0.1, 0.3)  # noqa: S311 - jitter
             asyncio.get_running_loop().call_later(delay, self._rested)
-        self._resting.update(failed)
+        self._resting.add(user)
 
     def _rested(self) -> None:
         self._dirty.update(dict.fromkeys(self._resting))
         self._resting.clear()
         self._schedule()
-
-    async def _flush(self, batch: list[str]) -> list[str]:
-        """Write what is true now; answers the users it failed for."""
-        present = [user for user in batch if self._manager.has(user)]
-        absent = [user for user in batch if not self._manager.has(user)]
-        waiters = {user: self._waiters.pop(user, []) for user in batch}
-        try:
-            return await self._reconcile(present, absent, waiters)
-        except StoreError:
-            return batch
-        finally:
-            self._settle_waiters(waiters)
-
-    async def _reconcile(self, present: list[str], absent: list[str], waiters: Waiters) -> list[str]:
-        boot = self.boot
-        unindexed = [user for user in present if user not in self._indexed]
-        if unindexed:
-            await self._store.index_add(boot, unindexed)
-            if boot == self.boot:
-                self._indexed.update(unindexed)
-        failed = await self._write(boot, present, waiters)
-        return failed + await self._remove(boot, absent)
-
-    async def _write(self, boot: int, users: list[str], waiters: Waiters) -> list[str]:
-        now = self._clock.now_ms()
-        writes = [self._store.write(boot, user, now, self._page if waiters[user] else 0) for user in users]
-        failed = []
-        for user, answer in zip(users, await asyncio.gather(*writes, return_exceptions=True), strict=True):
-            if isinstance(answer, BaseException):
-                failed.append(user)
-                _tell_unexpected(user, answer)
-            else:
-                self._written(answer, waiters[user])
-        self._metrics.presence_writes.labels("written").inc(len(users) - len(failed))
-        return failed
-
-    def _written(self, page: FirstPage, waiting: list[asyncio.Future[FirstPage | None]]) -> None:
-        if not page.written:
-            self.on_taken_over()
-        for waiter in waiting:
-            if not waiter.done():
-                waiter.set_result(page)
-
-    async def _remove(self, boot: int, users: list[str]) -> list[str]:
-        if not users:
-            return []
-        removes = [self._store.remove(boot, user) for user in users]
-        failed, gone = [], []
-        for user, answer in zip(users, await asyncio.gather(*removes, return_exceptions=True), strict=True):
-            if isinstance(answer, BaseException):
-                failed.append(user)
-                _tell_unexpected(user, answer)
-            else:
-                gone.append(user)
-        self._metrics.presence_writes.labels("removed").inc(len(gone))
-        if gone:
-            failed += await self._remove_from_index(boot, gone)
-        return failed
-
-    async def _remove_from_index(self, boot: int, gone: list[str]) -> list[str]:
-        # Out of our books before it is out of Redis: a connect in between writes the entry again.
-        self._indexed.difference_update(gone)
-        for user in gone:
-            self._announced.pop(user, None)
-        try:
-            await self._store.index_remove(boot, gone)
-        except StoreError:
-            return gone
-        return []
-
-    def _settle_waiters(self, waiters: Waiters) -> None:
-        """Waiters of a user who had gone are told so; those of a failed write wait for the next flush."""
-        for user, waiting in waiters.items():
-            left = [waiter for waiter in waiting if not waiter.done()]
-            if left and self._manager.has(user):
-                # The user is dirty: the write failed, or came after the flush had looked.
-                self._waiters.setdefault(user, [])[:0] = left
-                continue
-            for waiter in left:
-                waiter.set_result(None)
-
-
-def _tell_unexpected(user: str, error: BaseException) -> None:
-    """That Redis is away is told elsewhere; what stands in one user's keys must not hold the others up."""
-    if not isinstance(error, StoreError):
-        log.error("presence.broken", user=user, reason=repr(error))

@@ -47,8 +47,8 @@ class Settler:
 
     What waits here is bounded by what was pushed: a page that is read again brings nothing that still is
     in `sent`. Nothing is given up: exposure and removal are repeated until both were answered, for a repeat
-    of either changes nothing. Removals that are refused, perhaps only for some users, hold nobody else up.
-    A killed pod leaves the ids in their inboxes.
+    of either changes nothing; a removal that is late or refused for one user holds no other's up. A killed
+    pod leaves the ids in their inboxes.
     """
 
     def __init__(
@@ -101,14 +101,21 @@ class Settler:
     async def _work(self, batch: list[_Confirmed]) -> None:
         try:
             await self._expose([item for item in batch if not item.exposed])
-            self._rest(await self._remove(batch))
+        except Exception:
+            self._over(len(batch))
+            raise
         finally:
             self._workers -= 1
-            self._in_work -= len(batch)
-            if self._queue:
-                self._start()
-            elif not self.waiting:
-                self._idle.set()
+            self._start()
+        of: defaultdict[str, list[_Confirmed]] = defaultdict(list)
+        for item in batch:
+            of[item.connection.user].append(item)
+        await asyncio.gather(*(self._remove(user, items) for user, items in of.items()))
+
+    def _over(self, count: int) -> None:
+        self._in_work -= count
+        if not self.waiting:
+            self._idle.set()
 
     async def _expose(self, batch: list[_Confirmed]) -> None:
         shown = [
@@ -134,29 +141,20 @@ class Settler:
         for item in batch:
             item.exposed = True
 
-    async def _remove(self, batch: list[_Confirmed]) -> list[_Confirmed]:
-        """Take the ids out of their inboxes; answers what was refused."""
-        of: defaultdict[str, list[_Confirmed]] = defaultdict(list)
-        for item in batch:
-            of[item.connection.user].append(item)
-        removals = [self._inbox.settle(user, _ids(items)) for user, items in of.items()]
-        answers = await asyncio.gather(*removals, return_exceptions=True)
-        refused = []
-        for items, answer in zip(of.values(), answers, strict=True):
-            if isinstance(answer, StoreError):
-                refused += items
-            elif isinstance(answer, BaseException):
-                raise answer
-            else:
-                self._metrics.settled.inc(answer)
-                self._forget(items)
-        return refused
+    async def _remove(self, user: str, items: list[_Confirmed]) -> None:
+        try:
+            self._metrics.settled.inc(await self._inbox.settle(user, _ids(items)))
+            self._forget(items)
+        except StoreError:
+            self._rest(items)
+        finally:
+            self._over(len(items))
 
-    def _rest(self, refused: list[_Confirmed]) -> None:
+    def _rest(self, items: list[_Confirmed]) -> None:
         """These come again a little later, all with one timer."""
-        if refused and not self._resting:
+        if not self._resting:
             asyncio.get_running_loop().call_later(_jittered(RETRY_S), self._rested)
-        self._resting += refused
+        self._resting += items
 
     def _rested(self) -> None:
         self._queue.extend(self._resting)
