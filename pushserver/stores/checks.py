@@ -22,14 +22,14 @@ OLDEST_VALKEY = (7, 2)
 async def check_engine(commands: Commands, metrics: Metrics) -> None:
     """Refuse an engine that would lose messages: too old, or one that evicts keys when it is full.
 
-    No append-only file is a warning and a metric. Raises `ConfigError` or `StoreError`.
+    No append-only file is a warning and a metric. Of a cluster, every node is looked at. Raises
+    `ConfigError` or `StoreError`.
     """
-    info = _fields(await commands.call("INFO"))
-    _check_version(info)
-    policy = info.get("maxmemory_policy", "")
-    if policy and policy != "noeviction":
-        raise ConfigError("redis.url", f"maxmemory-policy is {policy}; only noeviction keeps messages")
-    aof = info.get("aof_enabled") == "1"
+    nodes = [_fields(answer) for answer in await commands.on_each_node("INFO")]
+    for info in nodes:
+        _check_version(info)
+        _check_policy(info)
+    aof = all(info.get("aof_enabled") == "1" for info in nodes)
     metrics.redis_aof.set(aof)
     if not aof:
         log.warning("redis.no_aof", meaning="messages that wait are lost when Redis restarts")
@@ -42,6 +42,12 @@ def _check_version(info: dict[str, str]) -> None:
     if version < oldest:
         needed = ".".join(map(str, oldest))
         raise ConfigError("redis.url", f"{name} {text} is too old; {needed} or newer is needed")
+
+
+def _check_policy(info: dict[str, str]) -> None:
+    policy = info.get("maxmemory_policy", "")
+    if policy and policy != "noeviction":
+        raise ConfigError("redis.url", f"maxmemory-policy is {policy}; only noeviction keeps messages")
 
 
 def _fields(answer: Any) -> dict[str, str]:
