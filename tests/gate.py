@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from pushserver.core.errors import StoreError, StoreUnavailableError
 from pushserver.stores.commands import Argument, Commands
 
-__all__ = ["Gate", "hold"]
+__all__ = ["Fault", "Gate", "hold", "refuse"]
 
 
 class Gate:
@@ -73,3 +74,62 @@ def hold(
     commands.script = held_script  # type: ignore[method-assign]
     commands.call = held_call  # type: ignore[method-assign]
     return gate
+
+
+class Fault:
+    """What `refuse` does to commands; `count` tells how many it met, `end()` stops it."""
+
+    def __init__(self, error: StoreError, times: int | None, *, answers: bool) -> None:
+        self.error = error
+        self.count = 0
+        self._left = times
+        self._answers = answers
+
+    def end(self) -> None:
+        """From now on everything goes through."""
+        self._left = 0
+
+    def is_due(self) -> bool:
+        """Whether the next command fails; counts it."""
+        if self._left == 0:
+            return False
+        self._left = None if self._left is None else self._left - 1
+        self.count += 1
+        return True
+
+    async def fail(self, send: Callable[[], Awaitable[Any]]) -> Any:
+        """Fail instead of sending, or after the command was carried out."""
+        if self._answers:
+            await send()
+        raise type(self.error)(self.error.kind, self.error.reason)
+
+
+def refuse(
+    commands: Commands,
+    name: str,
+    *,
+    times: int | None = None,
+    answers: bool = False,
+    error: StoreError = StoreUnavailableError("timeout", "a fault of the test"),  # noqa: B008 - a constant
+    only: Callable[[tuple[Argument, ...]], bool] = lambda arguments: True,
+) -> Fault:
+    """Fail the next `times` (None: all) of `name`, as in `hold`, whose keys and arguments satisfy `only`.
+
+    With `answers` the command is carried out and its answer is lost.
+    """
+    fault = Fault(error, times, answers=answers)
+    script, call = commands.script, commands.call
+
+    def failing_script(script_name: str, keys: Sequence[str], args: Sequence[Argument]) -> Awaitable[Any]:
+        if script_name != name or not only((*keys, *args)) or not fault.is_due():
+            return script(script_name, keys, args)
+        return asyncio.ensure_future(fault.fail(lambda: script(script_name, keys, args)))
+
+    def failing_call(*args: Argument) -> Awaitable[Any]:
+        if args[0] != name or not only(args[1:]) or not fault.is_due():
+            return call(*args)
+        return asyncio.ensure_future(fault.fail(lambda: call(*args)))
+
+    commands.script = failing_script  # type: ignore[method-assign]
+    commands.call = failing_call  # type: ignore[method-assign]
+    return fault

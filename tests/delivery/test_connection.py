@@ -1,0 +1,461 @@
+"""A connection: what its window lets out, what confirms it, and what it remembers."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+
+from pushserver.core.frames import ping_frame
+from pushserver.core.message import Message
+from pushserver.delivery.connection import Connection, State
+from pushserver.stores.inbox import Missed
+from tests.delivery.wire import PING, TEXT, Wire, connection, limits, message
+
+
+def messages(count: int, size: int = 1, first: int = 0) -> list[Message]:
+    return [message(f"m-{number}", size) for number in range(first, first + count)]
+
+
+def push(one: Connection, *pushed: Message) -> int:
+    return one.push(pushed, "offline", 1000, 5.0)
+
+
+def pong(one: Connection, payload: bytes, now: float = 6.0) -> list[str] | None:
+    """Ids that a pong confirms; None if it was not known."""
+    answer = one.pong(payload, now)
+    return None if answer is None else [sent.id for sent in answer[0]]
+
+
+def traced(work: Callable[[], object]) -> int:
+    """Bytes that are still allocated after `work`, with what it answers."""
+    gc.collect()
+    tracemalloc.start()
+    kept = work()
+    gc.collect()
+    size = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert kept is not None
+    return size
+
+
+# -- the window
+
+
+def test_the_window_lets_out_its_number_of_messages_and_no_more() -> None:
+    one = connection(window=limits(messages=5))
+    assert one.room() == 5
+    assert push(one, *messages(7)) == 5
+    assert one.room() == 0
+    assert push(one, *messages(2, first=5)) == 0
+    assert list(one.sent) == [f"m-{number}" for number in range(5)]
+
+
+def test_the_window_lets_out_its_bytes_and_no_more() -> None:
+    frame = len(message("m-0", 100).frame)
+    one = connection(window=limits(bytes=3 * frame))
+    assert one.fits(3 * frame)
+    assert push(one, *messages(5, 100)) == 3
+    assert (one.unconfirmed_bytes, one.room()) == (3 * frame, 0)
+
+
+def test_a_message_larger_than_the_window_goes_out_alone() -> None:
+    wire = Wire()
+    one = connection(wire=wire, window=limits(bytes=1000))
+    assert push(one, message("small")) == 1
+    assert push(one, message("large", 5000)) == 0
+    pong(one, b"1")
+    assert push(one, message("large", 5000), message("next")) == 1
+    assert wire.ids == ["small", "large"]
+    assert one.room() == 0
+    assert not one.fits(1)
+
+
+def test_a_suspect_connection_sends_one_message_at_a_time() -> None:
+    one = connection()
+    one.suspect = True
+    assert push(one, *messages(3)) == 1
+    assert one.room() == 0
+    pong(one, b"1")
+    assert one.room() == 1
+    one.suspect = False
+    assert one.room() == 256
+
+
+def test_a_connection_that_becomes_suspect_with_much_in_flight_sends_nothing() -> None:
+    one = connection()
+    push(one, *messages(3))
+    one.suspect = True
+    assert one.room() == 0
+
+
+def test_confirmed_messages_make_room_before_they_are_settled() -> None:
+    one = connection(window=limits(messages=2))
+    push(one, *messages(2))
+    pong(one, b"1")
+    assert (one.room(), one.unconfirmed, one.unconfirmed_bytes) == (2, 0, 0)
+    assert list(one.sent) == ["m-0", "m-1"]
+
+
+@pytest.mark.gen_test
+async def test_whoever_waits_for_room_goes_on_when_a_frame_of_that_size_fits() -> None:
+    frame = len(message("m-0", 100).frame)
+    one = connection(window=limits(bytes=2 * frame))
+    push(one, message("m-0", 100))
+    push(one, message("m-1", 100))
+    waits = asyncio.ensure_future(one.wait_for_room(2 * frame))
+    pong(one, b"1")  # confirms the first: one frame of room, not two
+    await asyncio.sleep(0)
+    assert not waits.done()
+    pong(one, b"2")
+    await waits
+    await one.wait_for_room(2 * frame)  # room is there: no wait
+
+
+@pytest.mark.gen_test
+async def test_everybody_who_waits_on_a_connection_is_woken() -> None:
+    """One waits for room, one for confirms: both on the same confirm."""
+    one = connection(window=limits(messages=1))
+    push(one, message("m-0"))
+    waits = [asyncio.ensure_future(wait) for wait in (one.wait_for_confirms(), one.wait_for_room(0))]
+    await asyncio.sleep(0)
+    pong(one, b"1")
+    async with asyncio.timeout(5):
+        await asyncio.gather(*waits)
+
+
+@pytest.mark.gen_test
+async def test_one_who_waits_no_longer_does_not_end_the_waiting_of_another() -> None:
+    one = connection(window=limits(messages=1))
+    push(one, message("m-0"))
+    gives_up, stays = (asyncio.ensure_future(one.wait_for_room(0)) for _ in range(2))
+    await asyncio.sleep(0)
+    gives_up.cancel()
+    await asyncio.wait([gives_up])
+    assert not stays.done()
+    pong(one, b"1")
+    await stays
+
+
+@pytest.mark.gen_test
+async def test_whoever_waits_is_woken_when_the_connection_closes() -> None:
+    one = connection(window=limits(messages=1))
+    push(one, message("m-0"))
+    waits = [asyncio.ensure_future(wait) for wait in (one.wait_for_confirms(), one.wait_for_room(0))]
+    await asyncio.sleep(0)
+    one.closed()
+    await asyncio.gather(*waits)
+    assert one.state is State.CLOSED
+    assert not one.is_open()
+
+
+# -- writing
+
+
+def test_a_push_is_one_write_with_a_ping_behind_its_frames() -> None:
+    wire = Wire()
+    one = connection(wire=wire)
+    three = messages(3)
+    push(one, *three)
+    assert wire.writes == [b"".join(each.frame for each in three) + ping_frame(b"1")]
+
+
+def test_a_long_push_is_one_write_with_a_ping_every_32_messages() -> None:
+    wire = Wire()
+    push(connection(wire=wire), *messages(70))
+    assert len(wire.writes) == 1
+    opcodes = [opcode for opcode, _ in wire.frames]
+    assert opcodes == [TEXT] * 32 + [PING] + [TEXT] * 32 + [PING] + [TEXT] * 6
+
+
+def test_a_push_of_large_messages_has_a_ping_every_64_kib() -> None:
+    wire = Wire()
+    push(connection(wire=wire), *messages(5, 30_000))
+    opcodes = [opcode for opcode, _ in wire.frames]
+    assert opcodes == [TEXT] * 3 + [PING] + [TEXT] * 2
+
+
+def test_while_a_ping_is_in_flight_a_few_messages_wait_for_its_pong_to_be_pinged() -> None:
+    wire = Wire()
+    one = connection(wire=wire)
+    push(one, message("m-0"))
+    push(one, message("m-1"))
+    assert wire.pings == [b"1"]
+    assert pong(one, b"1") == ["m-0"]
+    assert wire.pings == [b"1", b"2"]
+    assert pong(one, b"2") == ["m-1"]
+    assert wire.pings == [b"1", b"2"]
+
+
+def test_nothing_to_push_writes_nothing() -> None:
+    wire = Wire()
+    assert push(connection(wire=wire)) == 0
+    assert wire.writes == []
+
+
+def test_what_is_sent_remembers_when_and_from_where() -> None:
+    one = connection()
+    one.push([message("m-0")], "live", 1234, 5.0)
+    sent = one.sent["m-0"]
+    assert (sent.source, sent.pushed_at, sent.queued_at) == ("live", 1234, 1_700_000_000_000)
+    assert sent.size == len(message("m-0").frame)
+
+
+# -- confirming
+
+
+def test_a_pong_confirms_all_that_was_written_before_its_ping() -> None:
+    one = connection()
+    push(one, *messages(70))
+    assert pong(one, b"2") == [f"m-{number}" for number in range(64)]
+    assert one.unconfirmed == 6
+
+
+def test_a_message_is_confirmed_once() -> None:
+    one = connection()
+    push(one, message("m-0"))
+    assert pong(one, b"1") == ["m-0"]
+    assert pong(one, b"1") is None
+    assert (one.unconfirmed, one.unconfirmed_bytes) == (0, 0)
+
+
+def test_an_unknown_pong_confirms_nothing() -> None:
+    one = connection()
+    push(one, message("m-0"))
+    assert pong(one, b"7") is None
+    assert one.unconfirmed == 1
+
+
+def test_what_has_not_left_the_process_is_not_confirmed_by_a_guess() -> None:
+    wire = Wire()
+    one = connection(wire=wire)
+    push(one, *messages(32))
+    wire.stuck = True
+    push(one, *messages(32, first=32))
+    assert wire.pings == [b"1", b"2"]
+    assert pong(one, b"2") is None
+    assert pong(one, b"1") == [f"m-{number}" for number in range(32)]
+    wire.flow()
+    assert pong(one, b"2") == [f"m-{number}" for number in range(32, 64)]
+
+
+def test_a_keepalive_ping_is_of_the_same_sequence_and_confirms_nothing() -> None:
+    wire = Wire()
+    one = connection(wire=wire)
+    one.ping(5.0)
+    push(one, message("m-0"))
+    assert wire.pings == [b"1"]
+    assert pong(one, b"1") == []
+    assert wire.pings == [b"1", b"2"]
+    assert pong(one, b"2") == ["m-0"]
+
+
+def test_a_connection_is_stalled_from_its_ping_to_the_pong() -> None:
+    one = connection()
+    assert one.stalled_since() is None
+    one.ping(5.0)
+    assert one.stalled_since() == 5.0
+    one.pong(b"1", 6.0)
+    assert one.stalled_since() is None
+
+
+def test_the_wait_for_a_confirm_begins_with_the_first_message_and_anew_with_each_confirm() -> None:
+    one = connection(ack_mode=True)
+    one.push([message("m-0")], "live", 0, 5.0)
+    one.push([message("m-1")], "live", 0, 6.0)
+    assert one.waits_since == 5.0
+    one.ack(["m-0"], 9.0)
+    assert one.waits_since == 9.0
+    one.ack(["m-1"], 10.0)
+    one.push([message("m-2")], "live", 0, 20.0)
+    assert one.waits_since == 20.0
+
+
+def test_what_was_missed_counts_as_told_when_the_pong_after_it_came() -> None:
+    wire = Wire()
+    one = connection(wire=wire)
+    missed = Missed(expired=2)
+    one.tell(b"\x81\x02{}", missed, 5.0)
+    assert [opcode for opcode, _ in wire.frames] == [TEXT, PING]
+    assert len(wire.writes) == 1
+    assert one.pong(b"1", 6.0) == ([], [missed])
+    assert one.pong(b"1", 6.0) is None
+
+
+def test_telling_that_nothing_was_missed_needs_no_ping() -> None:
+    wire = Wire()
+    connection(wire=wire).tell(b"\x81\x02{}", Missed(), 5.0)
+    assert wire.frames == [(TEXT, b"{}")]
+
+
+# -- ack mode
+
+
+def test_in_ack_mode_only_acks_confirm() -> None:
+    wire = Wire()
+    one = connection(wire=wire, ack_mode=True)
+    push(one, *messages(3))
+    assert wire.pings == []
+    assert [sent.id for sent in one.ack(["m-2", "m-0"], 6.0)] == ["m-2", "m-0"]
+    assert one.unconfirmed == 1
+    one.ping(7.0)
+    assert one.pong(b"1", 8.0) == ([], [])
+    assert one.unconfirmed == 1
+
+
+def test_in_ack_mode_a_pong_still_proves_what_was_told() -> None:
+    one = connection(ack_mode=True)
+    push(one, message("m-0"))
+    missed = Missed(evicted=1)
+    one.tell(b"\x81\x02{}", missed, 5.0)
+    assert one.pong(b"1", 6.0) == ([], [missed])
+
+
+def test_acks_of_what_was_not_sent_here_or_was_confirmed_before_are_left_out() -> None:
+    one = connection(ack_mode=True)
+    push(one, message("m-0"))
+    assert one.ack(["m-9", 7, None, ["m-0"], {"m-0": 1}, "m-0", "m-0"], 6.0) == [one.sent["m-0"]]
+    assert one.ack(["m-0"], 7.0) == []
+
+
+def test_an_ack_of_what_has_not_left_the_process_can_only_be_a_guess() -> None:
+    wire = Wire()
+    wire.stuck = True
+    one = connection(wire=wire, ack_mode=True)
+    push(one, message("m-0"))
+    assert one.ack(["m-0"], 6.0) == []
+    wire.flow()
+    assert [sent.id for sent in one.ack(["m-0"], 7.0)] == ["m-0"]
+
+
+def test_a_client_that_acks_and_never_answers_a_ping_leaves_nothing_behind() -> None:
+    """20 rounds, each as large as the window."""
+    wire = Wire()
+    one = connection(wire=wire, ack_mode=True)
+
+    def rounds() -> Connection:
+        for _ in range(20):
+            some = messages(256)
+            push(one, *some)
+            one.ack([each.id for each in some], 6.0)
+            one.settled([each.id for each in some])
+            wire.writes.clear()
+        return one
+
+    assert traced(rounds) < 100_000  # 900 kB if each message was kept for a pong
+
+
+# -- alone in flight
+
+
+def test_only_a_single_unconfirmed_message_is_alone() -> None:
+    one = connection()
+    assert one.alone_in_flight() is None
+    push(one, *messages(32))
+    assert one.alone_in_flight() is None
+    pong(one, b"1")
+    push(one, message("last"))
+    assert one.alone_in_flight() == "last"
+
+
+# -- what is remembered
+
+
+def test_an_id_is_remembered_until_it_is_settled() -> None:
+    one = connection()
+    push(one, message("m-0"))
+    pong(one, b"1")
+    one.read_begins()
+    assert one.read_arrived(["m-0", "m-1"]) == ["m-1"]
+    one.settled(["m-0"])
+    assert one.sent == {}
+
+
+def test_an_id_that_settles_while_a_read_is_out_is_remembered_until_it_arrived() -> None:
+    one = connection()
+    push(one, *messages(2))
+    pong(one, b"1")
+    one.read_begins()
+    one.settled(["m-0"])
+    assert one.read_arrived(["m-0", "m-1", "m-2"]) == ["m-2"]
+    assert list(one.sent) == ["m-1"]
+
+
+def test_an_id_that_settles_while_a_read_is_out_is_forgotten_when_the_read_fails() -> None:
+    one = connection()
+    push(one, message("m-0"))
+    pong(one, b"1")
+    one.read_begins()
+    one.settled(["m-0"])
+    assert list(one.sent) == ["m-0"]
+    one.read_over()
+    assert one.sent == {}
+
+
+def test_an_id_that_stands_twice_in_a_page_is_news_once() -> None:
+    one = connection()
+    one.read_begins()
+    assert one.read_arrived(["m-1", "m-0", "m-1", "m-0"]) == ["m-1", "m-0"]
+
+
+def test_a_read_that_begins_answers_the_wish_for_one() -> None:
+    one = connection()
+    one.wants_look = True
+    one.read_begins()
+    assert not one.wants_look
+
+
+def test_settling_what_is_not_known_changes_nothing() -> None:
+    one = connection()
+    push(one, message("m-0"))
+    one.settled(["m-9"])
+    assert list(one.sent) == ["m-0"]
+
+
+# -- memory
+
+
+def test_an_idle_connection_holds_little() -> None:
+    """With two categories, its name, its id and its part of every exposure; its wire not counted."""
+    wire = Wire()
+
+    def thousand() -> list[Connection]:
+        return [
+            connection(
+                f"user-{number}",
+                wire=wire,
+                categories={"vip": ("3",), "level": ("7",)},
+                connection_id=f"id-{number:09}",
+            )
+            for number in range(1000)
+        ]
+
+    assert traced(thousand) / 1000 < 1100
+
+
+def test_a_connection_that_was_busy_gives_its_memory_back() -> None:
+    """As after a full window of offline messages that were all settled."""
+    idle = [connection(wire=Wire()) for _ in range(100)]
+    some = messages(256)
+
+    def work() -> list[Connection]:
+        for one in idle:
+            push(one, *some)
+            pong(one, b"8")
+            one.read_begins()
+            one.settled([each.id for each in some])
+            one.read_over()
+            one.transport.writes.clear()  # type: ignore[attr-defined]
+        return idle
+
+    assert traced(work) / 100 < 100
+
+
+def test_a_connection_has_nothing_but_its_slots() -> None:
+    one = connection()
+    assert not hasattr(one, "__dict__")
+    with pytest.raises(AttributeError):
+        one.anything = 1  # type: ignore[attr-defined]

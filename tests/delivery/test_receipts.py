@@ -1,0 +1,152 @@
+"""One sequence of pings, and what their pongs confirm."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from pushserver.core.frames import ping_frame
+from pushserver.delivery.receipts import PING_EVERY_BYTES, PING_EVERY_MESSAGES, Receipts
+from pushserver.delivery.sent import Sent
+from pushserver.stores.inbox import Missed
+from tests.delivery.wire import message
+
+ALL = 10**9
+"""The kernel has taken everything."""
+
+
+def sent(name: str) -> Sent:
+    return Sent(message(name), "live", 0, 0)
+
+
+def added(receipts: Receipts, name: str, size: int = 10) -> Sent:
+    item = sent(name)
+    receipts.add(item, size)
+    return item
+
+
+def test_pings_count_from_one() -> None:
+    receipts = Receipts()
+    assert [receipts.ping(0, 0.0) for _ in range(3)] == [ping_frame(b"1"), ping_frame(b"2"), ping_frame(b"3")]
+
+
+def test_a_pong_confirms_all_that_was_written_before_its_ping_in_order() -> None:
+    receipts = Receipts()
+    one, told, two = added(receipts, "1"), Missed(expired=1), added(receipts, "2")
+    receipts.ping(0, 0.0)
+    receipts.add(told, 5)
+    receipts.ping(0, 0.0)
+    three = added(receipts, "3")
+    assert receipts.pong(b"2", ALL, 1.0) == [one, two, told]
+    receipts.ping(0, 1.0)
+    assert receipts.pong(b"3", ALL, 1.0) == [three]
+
+
+def test_each_pong_confirms_only_what_no_other_has() -> None:
+    receipts = Receipts()
+    one = added(receipts, "1")
+    receipts.ping(0, 0.0)
+    two = added(receipts, "2")
+    receipts.ping(0, 0.0)
+    assert receipts.pong(b"1", ALL, 1.0) == [one]
+    assert receipts.pong(b"2", ALL, 1.0) == [two]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"0", b"4", b"-1", b"+2", b" 2", b"2 ", b"2.0", b"x", b"\xb2", b"9" * 15, b"9" * 125, b"\xff\xff"],
+)
+def test_a_forged_pong_confirms_nothing(payload: bytes) -> None:
+    receipts = Receipts()
+    for name in "123":
+        added(receipts, name)
+        receipts.ping(0, 0.0)
+    assert receipts.pong(payload, ALL, 1.0) is None
+    assert len(receipts.pong(b"3", ALL, 1.0) or []) == 3
+
+
+def test_late_and_repeated_pongs_confirm_nothing() -> None:
+    receipts = Receipts()
+    for name in "12":
+        added(receipts, name)
+        receipts.ping(0, 0.0)
+    assert len(receipts.pong(b"2", ALL, 1.0) or []) == 2
+    assert receipts.pong(b"2", ALL, 1.0) is None
+    assert receipts.pong(b"1", ALL, 1.0) is None
+
+
+def test_a_pong_to_a_ping_that_has_not_left_the_process_can_only_be_a_guess() -> None:
+    receipts = Receipts()
+    one = added(receipts, "1")
+    receipts.ping(100, 0.0)
+    added(receipts, "2")
+    receipts.ping(250, 0.0)
+    assert receipts.pong(b"1", 99, 1.0) is None
+    assert receipts.pong(b"2", 249, 1.0) is None
+    assert receipts.pong(b"1", 100, 1.0) == [one]
+    assert receipts.pong(b"2", 249, 1.0) is None
+    assert len(receipts.pong(b"2", 250, 1.0) or []) == 1
+
+
+def test_a_ping_is_due_when_something_was_added_and_none_is_in_flight() -> None:
+    receipts = Receipts()
+    assert not receipts.due
+    added(receipts, "1")
+    assert receipts.due
+    receipts.ping(0, 0.0)
+    assert not receipts.due
+    added(receipts, "2")
+    assert not receipts.due
+    receipts.pong(b"1", ALL, 1.0)
+    assert receipts.due
+
+
+def test_another_ping_is_overdue_behind_32_messages() -> None:
+    receipts = Receipts()
+    for number in range(PING_EVERY_MESSAGES - 1):
+        added(receipts, str(number))
+    assert not receipts.overdue
+    added(receipts, "32nd")
+    assert receipts.overdue
+    receipts.ping(0, 0.0)
+    assert not receipts.overdue
+
+
+def test_another_ping_is_overdue_behind_64_kib() -> None:
+    receipts = Receipts()
+    added(receipts, "1", PING_EVERY_BYTES - 1)
+    assert not receipts.overdue
+    added(receipts, "2", 1)
+    assert receipts.overdue
+    receipts.ping(0, 0.0)
+    assert not receipts.overdue
+
+
+def test_the_wait_for_a_pong_begins_with_the_first_ping_and_anew_with_each_pong() -> None:
+    receipts = Receipts()
+    assert receipts.waits_since is None
+    receipts.ping(0, 3.0)
+    receipts.ping(0, 4.0)
+    assert receipts.waits_since == 3.0
+    receipts.pong(b"1", ALL, 7.0)
+    assert receipts.waits_since == 7.0
+    receipts.pong(b"2", ALL, 8.0)
+    assert receipts.waits_since is None
+
+
+def test_whatever_pongs_come_everything_is_confirmed_once_and_in_order() -> None:
+    chance = random.Random(11)
+    receipts, written, confirmed, pings = Receipts(), [], [], 0
+    for number in range(2000):
+        act = chance.random()
+        if act < 0.6:
+            written.append(added(receipts, str(number)))
+        elif act < 0.8:
+            receipts.ping(0, 0.0)
+            pings += 1
+        else:
+            confirmed += receipts.pong(b"%d" % chance.randrange(pings + 3), ALL, 0.0) or []
+    receipts.ping(0, 0.0)
+    confirmed += receipts.pong(b"%d" % (pings + 1), ALL, 0.0) or []
+    assert confirmed == written

@@ -1,0 +1,134 @@
+"""What is due for a connection that says nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from pushserver.core.clock import StoreClock
+from pushserver.delivery.connection import Connection
+from pushserver.delivery.upkeep import Upkeep
+from tests.delivery.wire import Wire, connection, limits, message
+
+NOW = 5000.0
+"""A moment of the monotonic clock."""
+
+
+class Clock(StoreClock):
+    """Redis' clock, standing still."""
+
+    def now_s(self) -> float:
+        return 1_700_000_000.0
+
+
+def upkeep(**changed: object) -> Upkeep:
+    """Pings after 20 s of silence, 8 s for a pong, 30 s for an ack."""
+    given = {"ping_interval_s": 20.0, "ping_timeout_s": 8.0, "ack_timeout_s": 30.0, **changed}
+    return Upkeep(limits(**given), Clock())
+
+
+def silent(since: float, *, ack_mode: bool = False, expires_in: float = 1e6) -> tuple[Connection, Wire]:
+    """A connection that nothing came from since a moment."""
+    wire = Wire()
+    wire.progressed_at = since
+    return connection(wire=wire, ack_mode=ack_mode, expires_at=1_700_000_000 + expires_in), wire
+
+
+def test_the_expiry_is_by_redis_clock() -> None:
+    one, _ = silent(NOW, expires_in=60)
+    assert upkeep().expiry(one, NOW) == pytest.approx(NOW + 60)
+
+
+def test_first_visits_are_spread_over_half_an_interval() -> None:
+    one, _ = silent(NOW)
+    visits = {upkeep().first_visit(one, NOW) for _ in range(200)}
+    assert len(visits) > 100
+    assert min(visits) >= NOW + 10
+    assert max(visits) <= NOW + 20
+    assert max(visits) - min(visits) > 8
+
+
+def test_a_token_that_ends_sooner_is_looked_at_when_it_ends() -> None:
+    one, _ = silent(NOW, expires_in=3)
+    assert upkeep().first_visit(one, NOW) == pytest.approx(NOW + 3)
+
+
+def test_a_connection_that_was_silent_for_the_interval_is_pinged_and_looked_at_for_its_pong() -> None:
+    one, wire = silent(NOW - 20)
+    assert upkeep().keep_alive(one, NOW) == NOW + 8
+    assert wire.pings == [b"1"]
+
+
+def test_pings_come_between_three_quarters_and_the_whole_of_the_interval() -> None:
+    dues = []
+    for _ in range(200):
+        one, wire = silent(NOW - 5)
+        dues.append(upkeep().keep_alive(one, NOW))
+        assert wire.pings == []
+    assert min(dues) >= NOW + 10
+    assert max(dues) <= NOW + 15
+    assert max(dues) - min(dues) > 4
+
+
+def test_while_a_ping_waits_for_its_pong_there_is_no_other() -> None:
+    one, wire = silent(NOW - 30)
+    upkeep().keep_alive(one, NOW)
+    assert upkeep().keep_alive(one, NOW + 3) == NOW + 8
+    wire.progressed_at = NOW + 4
+    assert upkeep().keep_alive(one, NOW + 5) == NOW + 12
+    assert wire.pings == [b"1"]
+
+
+def test_no_byte_within_the_time_out_after_a_ping_is_no_progress() -> None:
+    one, _ = silent(NOW - 30)
+    one.ping(NOW)
+    assert upkeep().no_progress(one, NOW + 7.9) == ""
+    assert upkeep().no_progress(one, NOW + 8) == "pong"
+
+
+def test_a_byte_in_either_direction_is_progress() -> None:
+    one, wire = silent(NOW - 30)
+    one.ping(NOW)
+    wire.progressed_at = NOW + 5
+    assert upkeep().no_progress(one, NOW + 12.9) == ""
+    assert upkeep().no_progress(one, NOW + 13) == "pong"
+
+
+def test_without_a_ping_in_flight_silence_is_no_fault() -> None:
+    one, _ = silent(NOW - 1000)
+    assert upkeep().no_progress(one, NOW) == ""
+
+
+def test_a_client_that_acks_nothing_makes_no_progress_even_if_it_answers_pings() -> None:
+    one, wire = silent(NOW, ack_mode=True)
+    one.push([message("m-1")], "live", 0, NOW)
+    wire.progressed_at = NOW + 29
+    assert upkeep().no_progress(one, NOW + 29.9) == ""
+    assert upkeep().no_progress(one, NOW + 30) == "ack"
+
+
+def test_each_ack_gives_the_rest_its_whole_time() -> None:
+    one, _ = silent(NOW, ack_mode=True)
+    one.push([message("m-1"), message("m-2")], "live", 0, NOW)
+    one.ack(["m-1"], NOW + 20)
+    assert upkeep().no_progress(one, NOW + 49.9) == ""
+    assert upkeep().no_progress(one, NOW + 50) == "ack"
+    one.ack(["m-2"], NOW + 50)
+    assert upkeep().no_progress(one, NOW + 500) == ""
+
+
+def test_who_confirms_by_pongs_is_not_asked_for_acks() -> None:
+    one, _ = silent(NOW)
+    one.push([message("m-1")], "live", 0, NOW)
+    one.pong(b"1", NOW)
+    one.push([message("m-2")], "live", 0, NOW)
+    one.transport.progressed_at = NOW + 30
+    assert upkeep(ping_timeout_s=100.0).no_progress(one, NOW + 40) == ""
+
+
+def test_who_confirms_by_acks_is_looked_at_when_one_is_overdue() -> None:
+    one, wire = silent(NOW, ack_mode=True)
+    one.push([message("m-1")], "live", 0, NOW)
+    wire.progressed_at = NOW + 19
+    assert upkeep().keep_alive(one, NOW + 20) == NOW + 30
+    one.ack(["m-1"], NOW + 20)
+    assert upkeep(ack_timeout_s=1.0).keep_alive(one, NOW + 20) == NOW + 21

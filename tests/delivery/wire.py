@@ -1,0 +1,137 @@
+"""A connection's other end in memory: what was written, in which writes, and how it was ended."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pushserver.core.message import Message, frame_of, message_text
+from pushserver.delivery.connection import Connection
+from pushserver.delivery.limits import Limits
+
+__all__ = ["LIMITS", "Wire", "connection", "limits", "message"]
+
+TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
+
+
+class Wire:
+    """A `Transport` that keeps what is written. While `stuck` the kernel takes nothing."""
+
+    def __init__(self) -> None:
+        self.progressed_at = time.monotonic()
+        self.written = 0
+        self.writes: list[bytes] = []
+        self.stuck = False
+        self.buffered = 0
+        self.closed_with: tuple[int, str] | None = None
+        self.aborted = False
+
+    def write(self, data: bytes) -> None:
+        if self.closed_with is not None or self.aborted:
+            return
+        self.written += len(data)
+        self.writes.append(data)
+        if self.stuck:
+            self.buffered += len(data)
+
+    def flow(self) -> None:
+        """The kernel takes everything again."""
+        self.stuck = False
+        self.buffered = 0
+
+    def close(self, code: int, reason: str) -> None:
+        if self.closed_with is None:
+            self.closed_with = (int(code), reason)
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    @property
+    def frames(self) -> list[tuple[int, bytes]]:
+        """(opcode, payload) of every frame, in order."""
+        return list(_frames(b"".join(self.writes)))
+
+    @property
+    def texts(self) -> list[dict[str, Any]]:
+        """Every JSON frame, in order."""
+        return [json.loads(payload) for opcode, payload in self.frames if opcode == TEXT]
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """The JSON frames of a type."""
+        return [frame for frame in self.texts if frame["type"] == kind]
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the messages, in order."""
+        return [frame["id"] for frame in self.of("message")]
+
+    @property
+    def pings(self) -> list[bytes]:
+        """Payloads of the pings, in order."""
+        return [payload for opcode, payload in self.frames if opcode == PING]
+
+    @property
+    def pongs(self) -> list[bytes]:
+        """Payloads of the pongs, in order."""
+        return [payload for opcode, payload in self.frames if opcode == PONG]
+
+
+def _frames(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(data):
+        opcode, length = data[at] & 0x0F, data[at + 1]
+        at += 2
+        if length == 126:
+            length, at = int.from_bytes(data[at : at + 2]), at + 2
+        elif length == 127:
+            length, at = int.from_bytes(data[at : at + 8]), at + 8
+        yield opcode, data[at : at + length]
+        at += length
+
+
+def limits(**changed: Any) -> Limits:
+    """Limits as they are by default, but for `changed`."""
+    given: dict[str, Any] = {
+        "messages": 256,
+        "bytes": 1024 * 1024,
+        "ping_interval_s": 25.0,
+        "ping_timeout_s": 10.0,
+        "ack_timeout_s": 30.0,
+        "frames_per_s": 50,
+        "per_user": 10,
+    }
+    return Limits(**{**given, **changed})
+
+
+LIMITS = limits()
+
+
+def connection(
+    user: str = "alice",
+    *,
+    wire: Wire | None = None,
+    window: Limits = LIMITS,
+    ack_mode: bool = False,
+    categories: Mapping[str, tuple[str, ...]] | None = None,
+    connection_id: str = "c-1",
+    expires_at: float = 2_000_000_000.0,
+) -> Connection:
+    """A connection on a `Wire`."""
+    return Connection(
+        connection_id=connection_id,
+        user=user,
+        categories=dict(categories or {}),
+        client_ip="203.0.113.9",
+        expires_at=expires_at,
+        transport=wire or Wire(),
+        window=window,
+        ack_mode=ack_mode,
+    )
+
+
+def message(message_id: str, size: int = 1) -> Message:
+    """A message whose content is a text of `size` characters."""
+    text = message_text(message_id, 1_700_000_000_000, "x" * size)
+    return frame_of(message_id, text.encode(), 2**30)
