@@ -21,7 +21,10 @@ __all__ = ["Owner", "SocketOptions", "SocketTransport"]
 
 log = structlog.get_logger(__name__)
 
-READ_BYTES = 64 * 1024
+READ_BYTES = 16 * 1024
+"""Taken in one callback at most: what 64 KiB of the smallest frames cost, others would feel."""
+MAX_LATE_BYTES = 256 * 1024
+"""What a client may still send after our close frame, which may cross with it, before it is cut."""
 GOODBYE_S = 2.0
 """How long a close may take: flushing what was written and hearing the other side's close frame."""
 
@@ -72,6 +75,7 @@ class SocketTransport:
         "_closing",
         "_goodbye",
         "_head",
+        "_late",
         "_loop",
         "_max_backlog",
         "_out",
@@ -97,6 +101,7 @@ class SocketTransport:
         """The answer to the handshake, until the first frames go out with it."""
         self._out = b""
         self._closing = False
+        self._late = 0
         self._peer_closed = False
         self._close_code: int | None = None
         self._goodbye: asyncio.TimerHandle | None = None
@@ -140,8 +145,7 @@ class SocketTransport:
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError:
-                # Not at once: the caller may be in the middle of a loop over connections.
-                self._loop.call_soon(self.abort)
+                self._give_up()
                 return
             if sent == len(data):
                 return
@@ -150,7 +154,12 @@ class SocketTransport:
         if len(self._out) > self._max_backlog:
             log.warning("connection.backlog", client_ip=self._client_ip, unsent_bytes=len(self._out))
             self._close_code = self._close_code or CloseCode.NO_PROGRESS
-            self._loop.call_soon(self.abort)
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Write no more, and end; not at once: the caller may be in a loop over all connections."""
+        self._closing = True
+        self._loop.call_soon(self.abort)
 
     def _writable(self) -> None:
         if self._sock is None:
@@ -187,6 +196,11 @@ class SocketTransport:
 
     def _take(self, data: bytes) -> None:
         self.progressed_at = time.monotonic()
+        if self._closing:
+            self._late += len(data)
+            if self._late > MAX_LATE_BYTES:
+                self.abort()
+                return
         broken: ProtocolError | None = None
         try:
             events = self._parser.feed(data)
