@@ -12,15 +12,21 @@ from pushserver.web.chain.refuse import refuse
 
 __all__ = ["Admission", "address_key"]
 
+_DRAINING = (503, "draining", "the pod is leaving")
+
 
 def address_key(client_ip: str) -> str:
     """What counts as one address: an IPv4 address, or the /64 an IPv6 host has to itself."""
     if ":" not in client_ip:
         return client_ip
     try:
-        return str(IPv6Network((int(IPv6Address(client_ip)), 64), strict=False).network_address)
-    except (AddressValueError, ValueError):
+        address = IPv6Address(client_ip)
+    except AddressValueError:
         return client_ip
+    if address.ipv4_mapped is not None:
+        # As a proxy on a dual-stack socket writes it; their /64 would be all of IPv4.
+        return str(address.ipv4_mapped)
+    return str(IPv6Network((int(address), 64), strict=False).network_address)
 
 
 class Admission:
@@ -42,7 +48,7 @@ class Admission:
         self._second = 0
         self._in_second = 0
         self.inside = 0
-        """Sockets that were let in and have not left."""
+        """Sockets in the chain, and those that were let in and have not left."""
         self.draining = False
         """The pod is leaving: nobody is let in."""
 
@@ -51,22 +57,31 @@ class Admission:
         address = address_key(ctx.must_get(CLIENT_IP))
         refusal = self._refusal(address)
         if refusal is not None:
-            status, code, message = refusal
-            refuse(ctx, status, code, message, retry_after_s=self._retry_after_s)
+            self._refuse(ctx, refusal)
             return
-        self.inside += 1
-        self._by_address[address] += 1
+        self._enter(address)
         let_in = False
         try:
             await ctx.next()
+            if self.draining and ctx.refusal_status is None:
+                # The leaving began meanwhile; those to whom it says goodbye are counted already.
+                self._refuse(ctx, _DRAINING)
             let_in = ctx.refusal_status is None
         finally:
             if not let_in:
                 self._leave(address)
 
+    def stays(self, client_ip: str) -> None:
+        """A socket that was refused stays for a while all the same; `left` follows."""
+        self._enter(address_key(client_ip))
+
     def left(self, client_ip: str) -> None:
-        """A socket that was let in is gone."""
+        """A socket that was let in, or stayed, is gone."""
         self._leave(address_key(client_ip))
+
+    def _enter(self, address: str) -> None:
+        self.inside += 1
+        self._by_address[address] += 1
 
     def _leave(self, address: str) -> None:
         self.inside -= 1
@@ -74,9 +89,12 @@ class Admission:
         if not self._by_address[address]:
             del self._by_address[address]
 
+    def _refuse(self, ctx: Context, refusal: tuple[int, str, str]) -> None:
+        refuse(ctx, *refusal, retry_after_s=self._retry_after_s)
+
     def _refusal(self, address: str) -> tuple[int, str, str] | None:
         if self.draining:
-            return 503, "draining", "the pod is leaving"
+            return _DRAINING
         if self.inside >= self._max_connections:
             return 503, "full", "the pod is full"
         if self._per_ip and self._by_address[address] >= self._per_ip:

@@ -10,7 +10,16 @@ from pushserver.web.chain.refuse import refuse
 from pushserver.web.credentials import BadHandshakeError, Credentials, check_user_hint
 from pushserver.web.tokens import Identity, TokenVerifier
 
-__all__ = ["Authenticate"]
+__all__ = ["Authenticate", "refuse_token"]
+
+
+def refuse_token(ctx: Context, reason: str) -> None:
+    """401, or 4401 after the upgrade for who offers `pushserver.v1*`: a browser cannot read a status."""
+    credentials: Credentials = ctx.must_get(CREDENTIALS)
+    if credentials.offered_pushserver:
+        ctx.set(CLOSE_CODE, CloseCode.NOT_AUTHENTICATED)
+    ctx.header("WWW-Authenticate", "Bearer")
+    refuse(ctx, 401, "not_authenticated", reason)
 
 
 class Authenticate:
@@ -20,16 +29,12 @@ class Authenticate:
         self._verifier = verifier
 
     def handle(self, ctx: Context) -> None:
-        """The link of the chain: 401, or 4401 after the upgrade for who offers `pushserver.v1*`."""
-        credentials: Credentials = ctx.must_get(CREDENTIALS)
+        """The link of the chain: 401 (see `refuse_token`), and 400 for a routing hint to somebody else."""
         try:
-            identity = self._verify(credentials)
+            identity = self._verify(ctx.must_get(CREDENTIALS))
             check_user_hint(ctx.request, identity.username)
         except NotAuthenticatedError as error:
-            if credentials.offered_pushserver:
-                ctx.set(CLOSE_CODE, CloseCode.NOT_AUTHENTICATED)
-            ctx.header("WWW-Authenticate", "Bearer")
-            refuse(ctx, 401, "not_authenticated", error.reason)
+            refuse_token(ctx, error.reason)
         except BadHandshakeError as error:
             refuse(ctx, 400, "bad_handshake", error.reason)
         else:

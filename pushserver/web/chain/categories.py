@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -13,6 +12,7 @@ from pushserver.core.context import Context
 from pushserver.core.errors import InvalidNameError, NotAuthenticatedError, StoreUnavailableError
 from pushserver.delivery.retry import until_stored
 from pushserver.web.chain import CATEGORIES, IDENTITY, USER
+from pushserver.web.chain.authenticate import refuse_token
 from pushserver.web.chain.refuse import refuse
 from pushserver.web.tokens import Identity
 
@@ -52,25 +52,22 @@ class CategoriesLink:
     async def handle(self, ctx: Context) -> None:
         """The link of the chain: waits `connect_wait_ms` for Redis, then 503 (by Recovery)."""
         identity: Identity = ctx.must_get(IDENTITY)
-        deadline = time.monotonic() + self._wait_s
         try:
-            found = await until_stored(lambda: self._read(identity), lambda: time.monotonic() < deadline)
+            # Around all of it, for the pauses between two tries are part of the wait.
+            async with asyncio.timeout(self._wait_s):
+                found = await until_stored(lambda: self._read(identity), lambda: True)
+        except TimeoutError:
+            raise StoreUnavailableError("away", "no answer in time") from None
         except NotAuthenticatedError as error:
-            refuse(ctx, 401, "not_authenticated", error.reason)
+            refuse_token(ctx, error.reason)
             return
         except ValueError as error:
             # InvalidNameError is one. Half of a user's categories would reach the wrong people.
             log.error("categories.invalid", user=ctx.must_get(USER), reason=str(error)[:200])
             refuse(ctx, 503, "categories", "categories cannot be read", retry_after_s=5)
             return
-        if found is None:
-            raise StoreUnavailableError("away", "no answer in time")
         ctx.set(CATEGORIES, found)
 
     async def _read(self, identity: Identity) -> Categories:
-        try:
-            async with asyncio.timeout(self._wait_s):
-                found, _ = await asyncio.gather(self._source(identity), self._announce(identity.username))
-        except TimeoutError:
-            raise StoreUnavailableError("timeout", "no answer in time") from None
+        found, _ = await asyncio.gather(self._source(identity), self._announce(identity.username))
         return found
