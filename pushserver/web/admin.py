@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
 from pushserver.core.errors import InvalidNameError, StoreError
@@ -17,6 +16,7 @@ from pushserver.core.jsontext import dump
 from pushserver.core.metrics import Metrics
 from pushserver.core.names import check_username
 from pushserver.web.handler import JsonErrors, NotFound
+from pushserver.web.listener import Listener
 from pushserver.web.request import plain_request
 
 __all__ = ["Admin", "admin_server"]
@@ -55,7 +55,6 @@ class _Handler(JsonErrors):
     def answer(self, fields: dict[str, Any], status: int = 200) -> None:
         """Finish with JSON."""
         self.set_status(status)
-        self.set_header("Content-Type", "application/json; charset=utf-8")
         self.finish(dump(fields))
 
 
@@ -146,7 +145,7 @@ def _is_literal(host: str) -> bool:
     return True
 
 
-def admin_server(admin: Admin) -> HTTPServer:
+def admin_server(admin: Admin) -> Listener:
     """The server for back ends and operators."""
     own = {"admin": admin}
     routes: list[Any] = [
@@ -157,7 +156,7 @@ def admin_server(admin: Admin) -> HTTPServer:
         ("/v1/stats", Stats, own),
     ]
     application = Application(routes, default_handler_class=NotFound, log_function=lambda handler: None)
-    return HTTPServer(
+    return Listener(
         application,
         xheaders=False,
         idle_connection_timeout=IDLE_S,

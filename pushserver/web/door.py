@@ -50,15 +50,20 @@ class Door:
         """Take the socket over and open the connection; the 101 goes out with the first frames."""
         client_ip: str = ctx.must_get(CLIENT_IP)
         sock, early = take_socket(stream)
-        self.socket_options.apply(sock)
         transport = SocketTransport(sock, self, self.socket_options, client_ip, head)
         credentials: Credentials = ctx.must_get(CREDENTIALS)
-        connection = self.sessions.open(
-            self._verified(ctx),
-            client_ip=client_ip,
-            ack_mode=credentials.subprotocol == ACK_SUBPROTOCOL,
-            transport=transport,
-        )
+        try:
+            self.socket_options.apply(sock)
+            connection = self.sessions.open(
+                self._verified(ctx),
+                client_ip=client_ip,
+                ack_mode=credentials.subprotocol == ACK_SUBPROTOCOL,
+                transport=transport,
+            )
+        except Exception:
+            # No socket and no slot may be left behind by an error of ours.
+            transport.abort()
+            raise
         transport.connection = connection
         transport.start(early)
         self.metrics.handshakes.labels("101").inc()
@@ -75,9 +80,10 @@ class Door:
 
     def turn_away(self, ctx: Context, stream: IOStream, head: bytes) -> None:
         """Upgrade only to close: a browser cannot read the status of a refusal. Nothing is registered."""
+        client_ip: str = ctx.must_get(CLIENT_IP)
         sock, early = take_socket(stream)
-        self.socket_options.apply(sock)
-        transport = SocketTransport(sock, _Nobody(), self.socket_options, ctx.get_string(CLIENT_IP), head)
+        self.admission.stays(client_ip)
+        transport = SocketTransport(sock, self, self.socket_options, client_ip, head)
         transport.close(ctx.must_get(CLOSE_CODE), "")
         transport.start(early)
 
@@ -96,18 +102,8 @@ class Door:
         self.sessions.received(connection, events, frames)
 
     def ended(self, connection: Connection | None, client_ip: str, code: int | None) -> None:
-        """A socket is closed: whoever was let in has left."""
+        """A socket is closed: whoever was let in, or only turned away by it, has left."""
         self.admission.left(client_ip)
         if connection is not None:
             self.sessions.closed(connection, code)
             log.debug("connection.closed", connection=connection.id, user=connection.user, code=code)
-
-
-class _Nobody:
-    """Owns a socket that was only upgraded to be closed."""
-
-    def received(self, connection: Connection, events: list[Event], frames: int) -> None:
-        """Nobody listens."""
-
-    def ended(self, connection: Connection | None, client_ip: str, code: int | None) -> None:
-        """Nobody was let in."""

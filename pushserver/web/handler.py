@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from http.client import responses
+from types import TracebackType
 from typing import Any
 
 import structlog
 import tornado.web
 import tornado.websocket
+from tornado.iostream import IOStream
 
 from pushserver.core.context import Context
 from pushserver.core.jsontext import dump
@@ -30,17 +32,35 @@ class JsonErrors(tornado.web.RequestHandler):
     def set_default_headers(self) -> None:
         """No version of anything."""
         self.set_header("Server", "pushserver")
+        self.set_header("Content-Type", "application/json; charset=utf-8")
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Tornado's own refusals (405, 400, 500) in our form."""
+        if status_code == 405:
+            self.set_header("Allow", ", ".join(self._methods()))
         message = responses.get(status_code, "Unknown")
         self.refuse(status_code, message.lower().replace(" ", "_"), message)
+
+    def log_exception(
+        self,
+        typ: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """A refusal is no event; an error is one, without the query, in which a token may stand."""
+        if not isinstance(value, tornado.web.HTTPError):
+            log.error("request.failed", path=self.request.path, exc_info=(typ, value, tb))
 
     def refuse(self, status: int, code: str, message: str) -> None:
         """Answer with an error and finish."""
         self.set_status(status)
-        self.set_header("Content-Type", "application/json; charset=utf-8")
         self.finish(dump(error_body(code, message)))
+
+    def _methods(self) -> list[str]:
+        """What is implemented here (RFC 9110 section 15.5.6)."""
+        inherited = tornado.web.RequestHandler
+        methods = (method.lower() for method in self.SUPPORTED_METHODS)
+        return [name.upper() for name in methods if getattr(type(self), name) is not getattr(inherited, name)]
 
 
 class NotFound(JsonErrors):
@@ -58,6 +78,7 @@ class PushHandler(JsonErrors, tornado.websocket.WebSocketHandler):
         """Take what `app` built."""
         self._door = door
         self._ctx: Context | None = None
+        self._deadline: asyncio.Timeout | None = None
         self._lost = False
 
     async def prepare(self) -> None:
@@ -65,24 +86,30 @@ class PushHandler(JsonErrors, tornado.websocket.WebSocketHandler):
         if not self._is_handshake():
             return
         ctx = self._ctx = self._door.context(plain_request(self.request))
+        await self._run_chain(ctx)
+        status = ctx.refusal_status
+        # The stream knows of the loss one turn of the loop before `on_connection_close` is called.
+        if self._lost or self._stream().closed():
+            self._never_came(ctx, status)
+        elif status is not None:
+            self._refuse(ctx, status)
+
+    async def _run_chain(self, ctx: Context) -> None:
         try:
-            async with asyncio.timeout(self._time_left()):
+            async with asyncio.timeout(self._time_left()) as self._deadline:
                 await ctx.next()
         except TimeoutError:
             refuse(ctx, 503, "timeout", "the handshake took too long", retry_after_s=1)
-        status = ctx.refusal_status
-        if self._lost:
-            self._never_came(ctx, status)
-            return
-        if status is not None:
-            self._refuse(ctx, status)
+        finally:
+            self._deadline = None
 
     def _is_handshake(self) -> bool:
         """Whether this is worth a run of the chain (RFC 6455 section 4.2.1); if not, it was answered."""
         headers = self.request.headers
         if self.request.method != "GET":
-            self.set_header("Allow", "GET")
-            self.refuse(405, "method_not_allowed", "GET only")
+            self.write_error(405)
+        elif self.request.version == "HTTP/1.0":
+            self.refuse(400, "bad_handshake", "a handshake needs HTTP/1.1")
         elif "Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0":
             self.refuse(400, "bad_handshake", "a handshake has no body")
         elif headers.get("Upgrade", "").lower() != "websocket" or not _says_upgrade(headers):
@@ -100,14 +127,18 @@ class PushHandler(JsonErrors, tornado.websocket.WebSocketHandler):
 
     def _time_left(self) -> float:
         """Seconds until the handshake's deadline, which runs from the accept."""
-        stream = self.request.connection.stream  # type: ignore[union-attr] # a request from a socket has one
-        spent: float = time.monotonic() - stream.accepted_at
+        spent: float = time.monotonic() - self._stream().accepted_at  # type: ignore[attr-defined] # by PublicServer
         return max(0.0, self._door.handshake_timeout_s - spent)
+
+    def _stream(self) -> IOStream:
+        stream: IOStream = self.request.connection.stream  # type: ignore[union-attr] # a socket's request has one
+        return stream
 
     def _never_came(self, ctx: Context, status: int | None) -> None:
         self._door.metrics.handshakes.labels("lost").inc()
         self._door.undo(ctx, was_let_in=status is None)
         self._finished = True
+        self._break_cycles()
 
     def _refuse(self, ctx: Context, status: int) -> None:
         self._door.metrics.handshakes.labels(str(status)).inc()
@@ -120,14 +151,22 @@ class PushHandler(JsonErrors, tornado.websocket.WebSocketHandler):
             return
         self.set_status(status)
         for name, value in ctx.writer.headers.items():
-            self.set_header(name, value)
-        self.finish(ctx.writer.body or dump(error_body("refused", "refused")))
+            self.set_header(name, _as_sent(value))
+        if status in {204, 304}:
+            self.clear_header("Content-Type")
+            self.finish()
+        else:
+            self.finish(ctx.writer.body or dump(error_body("refused", "refused")))
 
     # -- the upgrade
 
-    def check_origin(self, origin: str) -> bool:
-        """Always: the chain has judged the origin, Tornado 6.6 would skip some."""
-        return True
+    async def get(self) -> None:
+        """Upgrade what the chain let through, and leave no cycle: all of this goes now, not at a collection.
+
+        Tornado's own `get` would first judge `Sec-Fetch-Site` and `Origin` by rules that are not ours.
+        """
+        await self.get_websocket_protocol().accept_connection(self)
+        self._break_cycles()
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
         """What the chain selected, never the one that carries the token."""
@@ -138,7 +177,7 @@ class PushHandler(JsonErrors, tornado.websocket.WebSocketHandler):
         """Our own protocol, which takes the socket over."""
         accept = accept_value(self.request.headers["Sec-WebSocket-Key"]) or ""
         ctx = self._context()
-        enter = self._door.turn_away if CLOSE_CODE in ctx.keys else self._door.let_in
+        enter = self._door.let_in if ctx.refusal_status is None else self._door.turn_away
         return HandoverProtocol(self, accept, lambda stream, head: enter(ctx, stream, head))
 
     def _context(self) -> Context:
@@ -147,8 +186,19 @@ class PushHandler(JsonErrors, tornado.websocket.WebSocketHandler):
         return self._ctx
 
     def on_connection_close(self) -> None:
-        """The client was lost while the chain ran: nothing may be registered for it."""
+        """The client was lost while the chain ran: end it, and register nothing."""
         self._lost = True
+        if self._deadline is not None and not self._deadline.expired():
+            self._deadline.reschedule(asyncio.get_running_loop().time())
+
+
+def _as_sent(value: str) -> str:
+    """A header's value with one character a byte, as Tornado takes it: Latin-1, else UTF-8 as in Go."""
+    try:
+        value.encode("latin-1")
+    except UnicodeEncodeError:
+        return value.encode(errors="replace").decode("latin-1")
+    return value
 
 
 def _says_upgrade(headers: tornado.httputil.HTTPHeaders) -> bool:

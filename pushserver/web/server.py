@@ -5,24 +5,39 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.web import Application
 
+from pushserver.core.metrics import Metrics
 from pushserver.web.door import Door
 from pushserver.web.handler import NotFound, PushHandler
+from pushserver.web.listener import Listener
 
 __all__ = ["PublicServer", "public_server"]
 
 MAX_HEADER_BYTES = 32 * 1024
 MAX_READ_BUFFER = 128 * 1024
+MAX_UNVERIFIED = 5000
+"""Connections on which the handshake has not ended yet, whose requests may not even have been read."""
 
 
-class PublicServer(HTTPServer):
-    """Notes when a connection was accepted: the handshake's deadline runs from there."""
+class PublicServer(Listener):
+    """Notes when connections were accepted, as their deadlines run from there, and bounds their number.
+
+    Those that the chain let in are not among them: their sockets were taken out of Tornado's hands.
+    """
+
+    def initialize(self, application: Application, *, metrics: Metrics, **options: Any) -> None:  # type: ignore[override]
+        """What Tornado calls in place of a constructor."""
+        self._metrics = metrics
+        super().initialize(application, **options)
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
-        """As Tornado, with the time."""
+        """As Tornado, with the time; beyond `MAX_UNVERIFIED` the connection is closed unread."""
+        if len(self._connections) >= MAX_UNVERIFIED:
+            self._metrics.handshakes.labels("crowded").inc()
+            stream.close()
+            return
         stream.accepted_at = time.monotonic()  # type: ignore[attr-defined]
         super().handle_stream(stream, address)
 
@@ -41,6 +56,7 @@ def public_server(door: Door) -> PublicServer:
     )
     return PublicServer(
         application,
+        metrics=door.metrics,
         xheaders=False,
         # A refused handshake ends its connection: the deadline runs from the accept.
         no_keep_alive=True,

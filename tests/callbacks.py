@@ -1,0 +1,40 @@
+"""What the callbacks of the event loop cost, in seconds of the thread's CPU time (promise P6)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["MAX_CALLBACK_S", "Callbacks", "watched_callbacks"]
+
+MAX_CALLBACK_S = 0.05
+
+
+class Callbacks:
+    """The costliest callback so far."""
+
+    worst_s = 0.0
+    worst = "none"
+
+
+@contextmanager
+def watched_callbacks() -> Iterator[Callbacks]:
+    """Measure every callback that any loop of this process runs meanwhile."""
+    seen = Callbacks()
+    run = asyncio.events.Handle._run
+
+    def measured(handle: asyncio.events.Handle) -> None:
+        callback = handle._callback  # type: ignore[attr-defined]
+        began = time.thread_time()
+        run(handle)
+        cost = time.thread_time() - began
+        if cost > seen.worst_s:
+            seen.worst_s, seen.worst = cost, repr(callback)
+
+    asyncio.events.Handle._run = measured  # type: ignore[method-assign, assignment]
+    try:
+        yield seen
+    finally:
+        asyncio.events.Handle._run = run  # type: ignore[method-assign]
