@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -60,6 +62,9 @@ __all__ = [
     "connection_limits",
 ]
 
+CLOSE_S = 0.5
+"""What a drain keeps of its time for this."""
+
 
 @dataclass(slots=True)
 class Stores:
@@ -76,8 +81,10 @@ class Stores:
     exposures: ExposureStream
 
     async def close(self) -> None:
-        """Wait for what is on its way, then disconnect."""
-        await self.commands.close()
+        """Wait `CLOSE_S` for what is on its way, then disconnect: a Redis that hangs holds no exit."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self.commands.close()
         await self.client.aclose()
 
 

@@ -21,7 +21,7 @@ from pushserver.app import App, build
 from pushserver.banner import development_banner
 from pushserver.config import Settings
 from pushserver.core.context import Handler
-from pushserver.core.errors import SinkError, StoreError, TakenOverError
+from pushserver.core.errors import ConfigError, SinkError, StoreError, TakenOverError
 from pushserver.delivery.retry import until_stored
 from pushserver.development import DATA_DIRECTORY
 from pushserver.stores.checks import check_engine
@@ -29,7 +29,7 @@ from pushserver.stores.embedded import EmbeddedValkey, embedded_url
 from pushserver.web.admin import Admin, admin_server
 from pushserver.web.server import public_server
 
-__all__ = ["Server", "run"]
+__all__ = ["Server", "run", "tell_stray"]
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ START_S = 30.0
 """How long a start waits for Redis before it gives up."""
 LAG_EVERY_S = 0.25
 RELEASE_S = 2.0
-"""What is kept of the drain's time for presence, lease and sink."""
+"""What is kept of the drain's time for presence, lease, sink and disconnecting; half of it if it is short."""
 
 
 def run(settings: Settings, links: Sequence[Handler] = ()) -> int:
@@ -80,6 +80,7 @@ class Server:
 
     async def serve(self) -> int:
         """From start to exit; the exit code."""
+        asyncio.get_running_loop().set_exception_handler(tell_stray)
         try:
             await self.start()
             # What was built lives as long as the process: the collector need not walk it again.
@@ -95,17 +96,15 @@ class Server:
     # -- start
 
     async def start(self) -> None:
-        """Return when the pod takes traffic. Raises `PushServerError` or `OSError`."""
+        """Return when the pod takes traffic. Raises `PushServerError`."""
         app, settings = self._app, self._app.settings
         # Bound first: a port that is taken is told before anything is registered.
-        admin = bind_sockets(settings.admin.port, address=settings.admin.host)
-        public = bind_sockets(
-            settings.server.port,
-            address=settings.server.host,
-            backlog=1024,
-            reuse_port=settings.server.reuse_port,
+        admin = _bind("admin", settings.admin.host, settings.admin.port, reuse_port=False)
+        self._bound += admin
+        public = _bind(
+            "server", settings.server.host, settings.server.port, reuse_port=settings.server.reuse_port
         )
-        self._bound = [*admin, *public]
+        self._bound += public
         await self._wait_for_redis()
         await check_engine(app.stores.commands, app.metrics)
         await app.lease.start()
@@ -195,12 +194,15 @@ class Server:
     async def drain(self) -> None:
         """The orderly leaving, within `drain.timeout_s`: readiness first, the lease last."""
         app = self._app
-        deadline = asyncio.get_running_loop().time() + app.settings.drain.timeout_s
+        timeout_s = app.settings.drain.timeout_s
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        kept_s = min(RELEASE_S, timeout_s / 2)
         app.door.admission.draining = True
-        cut = await self._say_goodbye(deadline - RELEASE_S)
-        settled = await _within(deadline - RELEASE_S, app.settler.drained())
-        await app.outlet.drain(deadline - RELEASE_S / 2)
-        released = await _within(deadline, self._release())
+        cut = await self._say_goodbye(deadline - kept_s)
+        settled = await _within(deadline - kept_s, app.settler.drained())
+        await app.outlet.drain(deadline - kept_s / 2)
+        # The rest of the time is for `close`.
+        released = await _within(deadline - kept_s / 4, self._release())
         log.info("pod.drained", cut=cut, settled=settled, released=released)
 
     async def _say_goodbye(self, deadline: float) -> int:
@@ -236,6 +238,19 @@ class Server:
         await app.stores.close()
 
 
+def tell_stray(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody awaited failed: one line if it is a connection's end, else asyncio's own report.
+
+    redis-py does not wait for the close of a connection that broke while it wrote, so asyncio finds the
+    error unseen when it collects the stream: an outage of Redis, told already, is no fault of the program.
+    """
+    error = context.get("exception")
+    if isinstance(error, OSError) and "future" in context and not isinstance(context["future"], asyncio.Task):
+        log.info("connection.stray_error", reason=type(error).__name__)
+    else:
+        loop.default_exception_handler(context)
+
+
 async def _within(deadline: float, work: object) -> bool:
     """Await `work` until `deadline` (loop time); False if it was not done by then, or Redis refused."""
     try:
@@ -244,6 +259,14 @@ async def _within(deadline: float, work: object) -> bool:
     except (TimeoutError, StoreError):
         return False
     return True
+
+
+def _bind(section: str, host: str, port: int, *, reuse_port: bool) -> list[socket.socket]:
+    """Bind; who connects waits until a server takes over. Raises `ConfigError`, which names the port."""
+    try:
+        return bind_sockets(port, address=host, backlog=1024, reuse_port=reuse_port)
+    except OSError as error:
+        raise ConfigError(f"{section}.port", f"{host}:{port} cannot be used: {error.strerror}") from None
 
 
 def _admin(app: App) -> Admin:

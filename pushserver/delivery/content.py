@@ -107,8 +107,11 @@ class Contents:
             self._cache[message.id] = entry
 
     async def close(self) -> None:
-        """Wait for the reads under way; `Commands` bounds how long they take."""
-        await asyncio.gather(*self._loading.values(), return_exceptions=True)
+        """Give up the reads under way."""
+        reads = list(self._loading.values())
+        for read in reads:
+            read.cancel()
+        await asyncio.gather(*reads, return_exceptions=True)
 
     @property
     def bytes(self) -> int:

@@ -57,8 +57,12 @@ class Drain:
             pass
 
     def cut(self) -> int:
-        """The deadline came: end what is left without a goodbye; answers how many that were."""
+        """The deadline came: end what is left, without waiting for an answer; how many that were.
+
+        Whoever takes the goodbye at once hears it all the same, if the spread was longer than the drain.
+        """
         left = [*self._manager, *self._leaving]
+        _say_goodbye(left)
         for connection in left:
             connection.transport.abort()
         return len(left)
