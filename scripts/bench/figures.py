@@ -121,7 +121,7 @@ class Engine:
     """A redis-server with an append-only file."""
 
     def __init__(self, folder: str) -> None:
-        self.port = free_port()
+        [self.port] = free_ports(1)
         program = shutil.which("redis-server") or sys.exit("needs redis-server")
         command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", folder]
         command += ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
@@ -148,7 +148,7 @@ class Pod:
     """A pod as users run it."""
 
     def __init__(self, redis_port: int, folder: str) -> None:
-        self.port, self.admin_port = free_port(), free_port()
+        self.port, self.admin_port = free_ports(2)
         self.settings = [
             f"--set=redis.url=redis://127.0.0.1:{redis_port}",
             f"--set=auth.secret={SECRET}",
@@ -207,12 +207,15 @@ def pin(pid: int, processor: int) -> None:
         os.sched_setaffinity(pid, {available[processor]})
 
 
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on, all different."""
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
 
 
 def wait_for(condition: Callable[[], bool], within_s: float = 60) -> None:

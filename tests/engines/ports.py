@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import random
 import socket
 
 __all__ = ["free_port"]
 
+# Below the range that the kernel takes for outgoing connections, any of which could be quicker than us.
+_FIRST, _LAST = 12_000, 31_999
+
+_given: set[int] = set()
+
 
 def free_port() -> int:
-    """A port that nobody listens on now; the kernel hands the same one out again only after many others."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """A port that nobody listens on now, another one at each call."""
+    while True:
+        port = random.randint(_FIRST, _LAST)
+        if port in _given:
+            continue
+        _given.add(port)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
         return port
