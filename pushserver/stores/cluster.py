@@ -41,10 +41,8 @@ class Cluster:
         """The nodes that serve slots; while none is known, the one in the URL."""
         return set(self._slots.values()) or {self._seed}
 
-    def node_of(self, slot: int | None) -> Node:
-        """The node that serves `slot`; of None, any."""
-        if slot is None:
-            return next(iter(self._slots.values()), self._seed)
+    def node_of(self, slot: int) -> Node:
+        """The node that serves `slot`."""
         return self._slots.get(slot, self._seed)
 
     def client(self, node: Node) -> Redis:

@@ -77,7 +77,7 @@ class ClusterLanes:
         self._build = build
         self._lanes: dict[Node, Lane] = {}
         self._learning: asyncio.Task[None] | None = None
-        self._learn_at = 0.0
+        self._next = 0.0
 
     @property
     def all(self) -> Sequence[Lane]:
@@ -85,8 +85,16 @@ class ClusterLanes:
         return list(self._lanes.values())
 
     def send(self, command: Command) -> None:
-        """Send a command to where its key is, as far as that is known."""
-        self._lane_to(self._cluster.node_of(slot_of(command.args))).send(command)
+        """Send a command to where its key is, as far as that is known; one without a key, to any node."""
+        slot = slot_of(command.args)
+        node = self._any() if slot is None else self._cluster.node_of(slot)
+        self._lane_to(node).send(command)
+
+    def _any(self) -> Node:
+        return min(self._cluster.nodes, key=self._is_away)
+
+    def _is_away(self, node: Node) -> bool:
+        return node in self._lanes and self._lanes[node].away
 
     def _lane_to(self, node: Node) -> Lane:
         if node not in self._lanes:
@@ -110,12 +118,17 @@ class ClusterLanes:
         return True
 
     def doubt(self) -> None:
-        """A node failed or lost a slot: read the map anew."""
-        loop = asyncio.get_running_loop()
-        if self._learning is None and loop.time() >= self._learn_at:
-            self._learn_at = loop.time() + LEARN_EVERY_S
-            self._learning = loop.create_task(self._learn(), name="redis cluster map")
+        """A node failed or lost a slot: read the map anew, as soon as it may be read again."""
+        if self._learning is None:
+            loop = asyncio.get_running_loop()
+            self._learning = loop.create_task(self._learn_at(self._next), name="redis cluster map")
             self._learning.add_done_callback(self._learned)
+
+    async def _learn_at(self, when: float) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(when - loop.time())
+        self._next = loop.time() + LEARN_EVERY_S
+        await self._learn()
 
     def _learned(self, task: asyncio.Task[None]) -> None:
         self._learning = None
@@ -127,8 +140,7 @@ class ClusterLanes:
 
     async def _learn(self) -> None:
         # A dead node costs a time-out, so it is asked last.
-        away = {node for node, lane in self._lanes.items() if lane.away}
-        if await self._cluster.learn(sorted(self._cluster.nodes, key=lambda node: node in away)):
+        if await self._cluster.learn(sorted(self._cluster.nodes, key=self._is_away)):
             await self._leave()
 
     async def _leave(self) -> None:

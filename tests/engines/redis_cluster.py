@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -43,8 +44,7 @@ class RedisCluster:
 
     def node_of(self, key: str) -> RedisServer:
         """The node that was given the slot of `key` when the cluster was formed."""
-        with self.nodes[0].client() as client:
-            slot: int = client.execute_command("CLUSTER KEYSLOT", key)
+        slot: int = _ask(self.nodes[0], "CLUSTER KEYSLOT", key)
         return next(node for number, node in enumerate(self.nodes) if slot in _slots_of(number))
 
     def start(self) -> None:
@@ -67,6 +67,20 @@ class RedisCluster:
                 client.execute_command("CLUSTER ADDSLOTSRANGE", slots[0], slots[-1])
                 for other in self.nodes[:number]:
                     client.execute_command("CLUSTER MEET", "127.0.0.1", other.port, other.bus_port)
+
+    def begin_move(self, slot: int, source: RedisServer, target: RedisServer) -> None:
+        """From now on `source` serves what it has of `slot`, and for the rest sends (ASK) to `target`."""
+        _ask(target, "CLUSTER SETSLOT", slot, "IMPORTING", _id_of(source))
+        _ask(source, "CLUSTER SETSLOT", slot, "MIGRATING", _id_of(target))
+
+    def migrate(self, key: str, source: RedisServer, target: RedisServer) -> None:
+        """Move one key of a slot that is moving."""
+        _ask(source, "MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
+
+    def end_move(self, slot: int, target: RedisServer) -> None:
+        """From now on `target` serves `slot`, and all others send there (MOVED)."""
+        for node in (target, *(node for node in self.nodes if node is not target)):
+            _ask(node, "CLUSTER SETSLOT", slot, "NODE", _id_of(target))
 
     def empty(self) -> None:
         """Delete every key and every script."""
@@ -95,6 +109,15 @@ class _Node(RedisServer):
 
 def _slots_of(number: int) -> range:
     return range(SLOTS * number // NODES, SLOTS * (number + 1) // NODES)
+
+
+def _ask(node: RedisServer, *args: str | int) -> Any:
+    with node.client() as client:
+        return client.execute_command(*args)
+
+
+def _id_of(node: RedisServer) -> str:
+    return str(_ask(node, "CLUSTER MYID"))
 
 
 def _sees_all(node: RedisServer) -> bool:

@@ -42,6 +42,11 @@ class ScriptedRedis:
         """Where clients connect to."""
         return f"redis://127.0.0.1:{self.port}"
 
+    @property
+    def open_connections(self) -> int:
+        """How many there are now."""
+        return len(self._links)
+
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
