@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pushserver.core.message import Message, frame_of, message_text
 from pushserver.delivery.connection import Connection
 from pushserver.delivery.limits import Limits
 
-__all__ = ["LIMITS", "Wire", "connection", "limits", "message"]
+__all__ = ["LIMITS", "Answering", "Wire", "connection", "limits", "message"]
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 
@@ -135,3 +136,25 @@ def message(message_id: str, size: int = 1) -> Message:
     """A message whose content is a text of `size` characters."""
     text = message_text(message_id, 1_700_000_000_000, "x" * size)
     return frame_of(message_id, text.encode(), 2**30)
+
+
+class Answering(Wire):
+    """A wire whose client answers every ping in the next turn of the loop; then `then` is called."""
+
+    def __init__(self, then: Callable[[list[str]], None] = lambda confirmed: None) -> None:
+        super().__init__()
+        self.connection: Connection | None = None
+        self._then = then
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        asyncio.get_running_loop().call_soon(
+            self._answer, [payload for at, payload in _frames(data) if at == PING]
+        )
+
+    def _answer(self, pings: list[bytes]) -> None:
+        assert self.connection is not None
+        for payload in pings:
+            answer = self.connection.pong(payload, time.monotonic())
+            if answer is not None:
+                self._then([sent.id for sent in answer[0]])

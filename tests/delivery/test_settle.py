@@ -1,0 +1,360 @@
+"""Settle: exposure first, then the removal, each until it was answered; nobody held up by another."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+import pytest
+from structlog.testing import capture_logs
+
+from pushserver.core.errors import (
+    SinkRefusedError,
+    SinkUnavailableError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
+from pushserver.core.metrics import Metrics
+from pushserver.delivery import settle
+from pushserver.delivery.connection import Connection
+from pushserver.delivery.settle import MAX_BATCH, MAX_WORKERS, Settler
+from pushserver.delivery.tasks import Tasks
+from pushserver.exposure.event import Event, Proof
+from pushserver.parts import Stores
+from tests.delivery.wire import connection, message
+from tests.gate import hold, refuse
+from tests.pod import eventually
+
+SINK_AWAY = SinkUnavailableError("away", "a fault of the test")
+
+
+class Sink:
+    """Takes events, unless it is `closed` to them or has `errors` to raise first."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.errors: list[Exception] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.calls = 0
+
+    async def accept(self, events: Sequence[Event]) -> None:
+        self.calls += 1
+        await self.open.wait()
+        if self.errors:
+            raise self.errors.pop(0)
+        self.events += events
+
+    @property
+    def shown(self) -> list[tuple[str, str, str]]:
+        """(message, user, connection) of every exposure."""
+        return [
+            (event["message_id"], one["username"], one["connection"])
+            for event in (json.loads(event.data) for event in self.events)
+            for one in event["exposures"]
+        ]
+
+
+class Bench:
+    """A settler on a real inbox."""
+
+    def __init__(self, stores: Stores, metrics: Metrics) -> None:
+        self.stores = stores
+        self._metrics = metrics
+        self.sink = Sink()
+        self.tasks = Tasks(metrics)
+        self.settler = Settler(self.sink, stores.inbox, stores.clock, metrics, self.tasks, pod="pod-1")
+
+    async def pushed(
+        self, user: str, *ids: str, connection_id: str = "c-1", append: bool = True
+    ) -> Connection:
+        """A connection on which these messages of the user's inbox were pushed."""
+        one = connection(user, connection_id=connection_id)
+        if append:
+            for message_id in ids:
+                await self.stores.inbox.append(user, message_id, 60)
+        one.push([message(message_id) for message_id in ids], "offline", self.stores.clock.now_ms(), 0.0)
+        return one
+
+    def confirm(self, one: Connection, proof: Proof = "pong") -> None:
+        """All that is unconfirmed on the connection is confirmed."""
+        confirmed = one.ack(list(one.sent), 1.0)
+        self.settler.confirmed(one, confirmed, proof)
+
+    async def inbox(self, user: str = "alice") -> list[str]:
+        return (await self.stores.inbox.read(user, 10_000)).ids
+
+    async def drained(self) -> None:
+        async with asyncio.timeout(5):
+            await self.settler.drained()
+
+    def counted(self, name: str, **labels: str) -> float:
+        return self._metrics.registry.get_sample_value(f"pushserver_{name}", labels) or 0.0
+
+
+@pytest.fixture
+def bench(stores: Stores, metrics: Metrics) -> Bench:
+    return Bench(stores, metrics)
+
+
+@pytest.mark.gen_test
+async def test_a_confirmed_message_is_exposed_and_leaves_the_inbox(bench: Bench) -> None:
+    one = await bench.pushed("alice", "m-1", "m-2")
+    bench.confirm(one)
+    assert bench.settler.waiting == 2
+    await bench.drained()
+    assert bench.sink.shown == [("m-1", "alice", "c-1"), ("m-2", "alice", "c-1")]
+    assert await bench.inbox() == []
+    assert one.sent == {}
+    assert bench.settler.waiting == 0
+    assert bench.counted("settled_total") == 2
+    assert bench.counted("confirms_total", proof="pong") == 2
+    assert bench.counted("confirm_delay_seconds_count") == 2
+
+
+@pytest.mark.gen_test
+async def test_an_exposure_tells_when_it_was_pushed_when_confirmed_and_by_what(bench: Bench) -> None:
+    before = bench.stores.clock.now_ms()
+    one = await bench.pushed("alice", "m-1")
+    bench.confirm(one, "ack")
+    await bench.drained()
+    (event,) = (json.loads(event.data) for event in bench.sink.events)
+    (shown,) = event["exposures"]
+    assert (event["pod"], event["source"], event["queued_at"]) == ("pod-1", "offline", 1_700_000_000_000)
+    assert before <= shown["pushed_at"] <= shown["confirmed_at"] <= bench.stores.clock.now_ms()
+    assert (shown["proof"], shown["client_ip"]) == ("ack", "203.0.113.9")
+
+
+@pytest.mark.gen_test
+async def test_nothing_leaves_the_inbox_before_its_exposure_was_accepted(bench: Bench) -> None:
+    removal = hold(bench.stores.commands, "inbox_remove")
+    bench.sink.open.clear()
+    bench.confirm(await bench.pushed("alice", "m-1"))
+    await eventually(lambda: bench.sink.calls)
+    await bench.stores.commands.call("PING")
+    assert removal.count == 0
+    bench.sink.open.set()
+    await removal.reached.wait()
+    assert bench.sink.shown == [("m-1", "alice", "c-1")]
+    removal.open()
+    await bench.drained()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "error", [SINK_AWAY, SinkRefusedError("topic", ""), StoreUnavailableError("away", "")]
+)
+async def test_while_the_sink_fails_nothing_is_lost_and_nothing_is_settled(
+    bench: Bench, error: Exception
+) -> None:
+    bench.sink.errors = [error] * 3
+    one = await bench.pushed("alice", "m-1")
+    bench.confirm(one)
+    await eventually(lambda: bench.sink.calls == 2)
+    assert await bench.inbox() == ["m-1"]
+    assert list(one.sent) == ["m-1"]
+    await bench.drained()
+    assert bench.sink.calls == 4
+    assert bench.sink.shown == [("m-1", "alice", "c-1")]
+    assert await bench.inbox() == []
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("answers", [False, True])
+@pytest.mark.parametrize("error", [StoreUnavailableError("timeout", ""), StoreRefusedError("readonly", "")])
+async def test_a_removal_is_repeated_until_it_was_answered_and_its_exposure_is_not(
+    bench: Bench, answers: bool, error: StoreUnavailableError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settle, "RETRY_S", 0.02)
+    fault = refuse(bench.stores.commands, "inbox_remove", times=2, answers=answers, error=error)
+    one = await bench.pushed("alice", "m-1", "m-2")
+    bench.confirm(one)
+    await eventually(lambda: fault.count == 1)
+    assert set(one.sent) == {"m-1", "m-2"}
+    assert bench.settler.waiting == 2
+    await bench.drained()
+    assert await bench.inbox() == []
+    assert one.sent == {}
+    assert bench.sink.shown == [("m-1", "alice", "c-1"), ("m-2", "alice", "c-1")]
+    assert bench.sink.calls == 1
+
+
+@pytest.mark.gen_test
+async def test_a_removal_that_is_refused_is_tried_a_few_times_a_second_and_no_more(bench: Bench) -> None:
+    """Many users at once are one try."""
+    fault = refuse(bench.stores.commands, "inbox_remove")
+    for number in range(5):
+        bench.confirm(await bench.pushed(f"user-{number}", "m-1"))
+        await eventually(lambda: fault.count > number)  # noqa: B023 - awaited in its turn
+    began, met = asyncio.get_running_loop().time(), fault.count
+    await eventually(lambda: fault.count >= met + 3 * 5)
+    assert asyncio.get_running_loop().time() - began > 2 * 0.25
+    fault.end()
+    await bench.drained()
+
+
+@pytest.mark.gen_test
+async def test_one_user_whose_removal_fails_holds_nobody_elses_up(bench: Bench) -> None:
+    """More of them than there are workers, and each in a batch of its own."""
+    bad = refuse(bench.stores.commands, "inbox_remove", only=lambda args: b"bad" in _bytes(args[0]))
+    for number in range(MAX_WORKERS + 2):
+        bench.confirm(await bench.pushed(f"bad-{number}", "m-1"))
+        await eventually(lambda: bad.count > number)  # noqa: B023 - awaited in its turn
+    one = await bench.pushed("alice", "m-1")
+    bench.confirm(one)
+    await eventually(lambda: one.sent == {})
+    assert await bench.inbox() == []
+    bad.end()
+    await bench.drained()
+
+
+@pytest.mark.gen_test
+async def test_one_user_whose_removal_hangs_holds_nobody_elses_up(bench: Bench) -> None:
+    """As when the node of his slot does not answer; others of the same batch are settled meanwhile."""
+    hanging = hold(bench.stores.commands, "inbox_remove", only=lambda args: b"bad" in _bytes(args[0]))
+    for number in range(MAX_WORKERS + 2):
+        good = await bench.pushed(f"good-{number}", "m-1")
+        bench.confirm(await bench.pushed(f"bad-{number}", "m-1"))
+        bench.confirm(good)
+        await eventually(lambda: good.sent == {})  # noqa: B023 - awaited in its turn
+        assert hanging.count == number + 1
+    hanging.open()
+    await bench.drained()
+
+
+def _bytes(argument: object) -> bytes:
+    return argument if isinstance(argument, bytes) else str(argument).encode()
+
+
+@pytest.mark.gen_test
+async def test_two_connections_of_a_user_that_confirm_the_same_message_are_both_exposed(bench: Bench) -> None:
+    first = await bench.pushed("alice", "m-1", connection_id="c-1")
+    second = await bench.pushed("alice", "m-1", connection_id="c-2", append=False)
+    bench.confirm(first)
+    bench.confirm(second)
+    await bench.drained()
+    assert bench.sink.shown == [("m-1", "alice", "c-1"), ("m-1", "alice", "c-2")]
+    assert await bench.inbox() == []
+    assert first.sent == second.sent == {}
+    assert bench.counted("settled_total") == 1
+
+
+@pytest.mark.gen_test
+async def test_a_message_that_another_connection_settled_is_still_exposed_here(bench: Bench) -> None:
+    first = await bench.pushed("alice", "m-1", connection_id="c-1")
+    second = await bench.pushed("alice", "m-1", connection_id="c-2", append=False)
+    bench.confirm(first)
+    await bench.drained()
+    assert list(second.sent) == ["m-1"]
+    bench.confirm(second)
+    await bench.drained()
+    assert len(bench.sink.shown) == 2
+    assert second.sent == {}
+
+
+@pytest.mark.gen_test
+async def test_a_message_that_its_connection_did_not_live_to_see_settled_is_settled(bench: Bench) -> None:
+    one = await bench.pushed("alice", "m-1")
+    bench.confirm(one)
+    one.closed()
+    await bench.drained()
+    assert await bench.inbox() == []
+
+
+@pytest.mark.gen_test
+async def test_what_is_confirmed_in_one_turn_of_the_loop_shares_a_batch(bench: Bench) -> None:
+    many = [await bench.pushed(f"user-{number}", "m-1") for number in range(50)]
+    trips = bench.counted("redis_round_trips_total")
+    for one in many:
+        bench.confirm(one)
+    await bench.drained()
+    assert bench.sink.calls == 1
+    assert len(bench.sink.events) == 1
+    assert bench.counted("redis_round_trips_total") - trips <= 2  # the script is taught once
+    assert all(one.sent == {} for one in many)
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_no_more_than_four_batches_are_handed_over_at_a_time(bench: Bench) -> None:
+    bench.sink.open.clear()
+    one = await bench.pushed("alice")
+    some = [message(f"m-{number}") for number in range(256)]
+    total = (MAX_WORKERS + 1) * MAX_BATCH
+    for _ in range(0, total, 250):
+        one.push(some[:250], "live", 0, 0.0)
+        bench.confirm(one)
+        one.settled(list(one.sent))
+    await eventually(lambda: bench.sink.calls == MAX_WORKERS)
+    await bench.stores.commands.call("PING")
+    assert bench.sink.calls == MAX_WORKERS
+    assert bench.settler.waiting == total
+    bench.sink.open.set()
+    await bench.drained()
+    assert len(bench.sink.shown) == total
+
+
+@pytest.mark.gen_test
+async def test_an_id_that_was_confirmed_while_a_page_is_read_is_remembered_until_it_arrived(
+    bench: Bench,
+) -> None:
+    one = await bench.pushed("alice", "m-1")
+    one.read_begins()
+    bench.confirm(one)
+    await bench.drained()
+    assert one.read_arrived(["m-1"]) == []
+    assert one.sent == {}
+
+
+@pytest.mark.gen_test
+async def test_drained_waits_also_for_what_rests(bench: Bench) -> None:
+    fault = refuse(bench.stores.commands, "inbox_remove", times=1)
+    bench.confirm(await bench.pushed("alice", "m-1"))
+    waits = asyncio.ensure_future(bench.settler.drained())
+    await eventually(lambda: fault.count)
+    await bench.stores.commands.call("PING")
+    assert not waits.done()
+    await waits
+    assert await bench.inbox() == []
+
+
+@pytest.mark.gen_test
+async def test_an_error_that_nobody_thought_of_is_seen_and_the_rest_goes_on(bench: Bench) -> None:
+    bench.sink.errors = [LookupError("what went wrong")]
+    with capture_logs() as lines:
+        bench.confirm(await bench.pushed("alice", "m-1"))
+        await bench.drained()
+        await eventually(lambda: lines)
+    assert [line["event"] for line in lines] == ["task.failed"]
+    assert await bench.inbox() == ["m-1"]
+    bench.confirm(await bench.pushed("bob", "m-2"))
+    await bench.drained()
+    assert await bench.inbox("bob") == []
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("stuck_at", ["sink", "pause", "removal", "rest"])
+async def test_a_pod_that_closes_ends_its_settling_wherever_it_is(bench: Bench, stuck_at: str) -> None:
+    """More waits than the workers have in hand. What is not settled stays in the inbox."""
+    if stuck_at == "sink":
+        bench.sink.open.clear()
+    if stuck_at == "pause":
+        bench.sink.errors = [SINK_AWAY] * 1000
+    gate = hold(bench.stores.commands, "inbox_remove")
+    if stuck_at != "removal":
+        gate.open()
+    if stuck_at == "rest":
+        refuse(bench.stores.commands, "inbox_remove")
+    for number in range(MAX_WORKERS + 2):
+        bench.confirm(await bench.pushed("alice", f"m-{number}"))
+    await eventually(lambda: bench.sink.calls)
+    if stuck_at == "removal":
+        await gate.reached.wait()
+    if stuck_at == "rest":
+        await eventually(lambda: bench.settler._resting)
+    async with asyncio.timeout(5):
+        await bench.tasks.close()
+    gate.open()
+    assert len(bench.tasks) == 0
+    if stuck_at != "removal":
+        assert len(await bench.inbox()) == MAX_WORKERS + 2
