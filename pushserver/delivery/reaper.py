@@ -18,6 +18,9 @@ __all__ = ["Reaper"]
 
 log = structlog.get_logger(__name__)
 
+LOOK_S = 1.0
+"""A dead pod's presence is to be gone 2 s after its lease, however long leases are."""
+
 
 class Reaper:
     """Removes what expired pods left. Any pod may do it, several at once; every step is idempotent.
@@ -45,9 +48,12 @@ class Reaper:
         self._started = time.monotonic()
 
     async def run(self) -> None:
-        """Reap three times a lease, until cancelled. Beside the heartbeat: a large pod takes its time."""
+        """Reap every second, or three times a short lease, until cancelled.
+
+        Beside the heartbeat: a large pod takes its time.
+        """
         while True:
-            await asyncio.sleep(self._lease_s / 3)
+            await asyncio.sleep(min(self._lease_s / 3, LOOK_S))
             try:
                 await self.reap()
             except StoreError as error:

@@ -52,7 +52,11 @@ class Commands:
         self._metrics = metrics
         self._max_waiting = max_waiting
         self.last_fault: float | None = None
-        """Monotonic second of the last failed round trip; None while there was none."""
+        """Monotonic second until which the last fault lasted, so of the first answer after it; None at first.
+
+        An engine that hangs fails now and then and is away all the time in between.
+        """
+        self._fault_lasts = False
 
     # -- what others ask for
 
@@ -112,6 +116,7 @@ class Commands:
     def answered(self, lane: Lane, batch: list[Command], results: list[Any], seconds: float) -> set[str]:
         """Hand out the answers; the kinds of error among them."""
         self._metrics.redis_round_trip(len(batch), seconds)
+        lasted, self._fault_lasts = self._fault_lasts, False
         kinds: set[str] = set()
         untaught: list[Command] = []
         for command, result in zip(batch, results, strict=True):
@@ -121,6 +126,8 @@ class Commands:
                 untaught.append(command)
             elif not self._redirected(command, result):
                 kinds.add(self._fault(result, [command]).kind)
+        if lasted and not self._fault_lasts:
+            self.last_fault = time.monotonic()
         _teach(untaught)
         lane.send_first(untaught)
         return kinds
@@ -143,6 +150,7 @@ class Commands:
         fault = store_error(error)
         if isinstance(fault, StoreUnavailableError):
             self.last_fault = time.monotonic()
+            self._fault_lasts = True
         self._refuse(commands, fault)
         return fault
 

@@ -176,6 +176,22 @@ async def test_what_is_interrupted_is_completed_the_next_time(bench: Bench, step
 
 
 @pytest.mark.gen_test
+async def test_the_dead_are_looked_for_more_often_than_long_leases_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pushserver.delivery.reaper.LOOK_S", 0.01)
+    await bench.pod("pod-2", 7, "alice")
+    running = asyncio.ensure_future(bench.reaper.run())
+
+    async def reaped() -> bool:
+        return await bench.keys_of("pod-2") == []
+
+    await eventually(reaped)
+    running.cancel()
+    await asyncio.wait([running])
+
+
+@pytest.mark.gen_test
 async def test_reaping_goes_on_until_cancelled_whatever_redis_does(bench: Bench) -> None:
     fault = refuse(bench.commands, "ZRANGEBYSCORE", times=1)
     bench.reaper._lease_s = 0.1
