@@ -15,6 +15,8 @@ from pushserver.core.errors import InvalidNameError, StoreError
 from pushserver.core.jsontext import dump
 from pushserver.core.metrics import Metrics
 from pushserver.core.names import check_username
+from pushserver.web.chain.admission import address_key
+from pushserver.web.guesses import Guesses
 from pushserver.web.handler import JsonErrors, NotFound
 from pushserver.web.listener import Listener
 from pushserver.web.request import plain_request
@@ -36,6 +38,7 @@ class Admin:
     describe_pod: Callable[[], dict[str, Any]]
     ready: Callable[[], str]
     """Empty when the pod may take traffic, else why not."""
+    guesses: Guesses = field(default_factory=Guesses)
     key_bytes: list[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -51,6 +54,25 @@ class _Handler(JsonErrors):
     def initialize(self, admin: Admin) -> None:
         """Take what `app` built."""
         self.admin = admin
+
+    def has_key(self) -> bool:
+        """Whether the request brings an API key; if not, it was answered."""
+        key, address = _bearer(self.request.headers.get("Authorization", "")), self.address()
+        if self.admin.guesses.exhausted(address):
+            self.set_header("Retry-After", "60")
+            self.refuse(429, "too_many_guesses", "too many wrong keys from this address")
+            return False
+        if self.admin.knows(key):
+            return True
+        if key:
+            self.admin.guesses.wrong(address)
+        self.set_header("WWW-Authenticate", "Bearer")
+        self.refuse(401, "not_authenticated", "an API key is needed: Authorization: Bearer KEY")
+        return False
+
+    def address(self) -> str:
+        """Whom guesses are counted for."""
+        return address_key(plain_request(self.request).peer)
 
     def answer(self, fields: dict[str, Any], status: int = 200) -> None:
         """Finish with JSON."""
@@ -80,7 +102,12 @@ class Ready(_Handler):
 
 
 class MetricsPage(_Handler):
-    """`/metrics`, for Prometheus."""
+    """`/metrics`, for Prometheus: from another host with an API key."""
+
+    def prepare(self) -> None:
+        """Refuse whoever is neither on this host nor has a key."""
+        if self.admin.api_keys and not _is_loopback(self.address()):
+            self.has_key()
 
     def get(self) -> None:
         """The registry's text; no label holds a name."""
@@ -100,9 +127,8 @@ class _Api(_Handler):
             if not _is_literal(plain_request(self.request).host):
                 # A page whose host name was made to lead here has no Origin on a GET, but its own Host.
                 self.refuse(421, "wrong_host", "ask for it by address or localhost, or set admin.api_keys")
-        elif not self.admin.knows(_bearer(headers.get("Authorization", ""))):
-            self.set_header("WWW-Authenticate", "Bearer")
-            self.refuse(401, "not_authenticated", "an API key is needed: Authorization: Bearer KEY")
+        else:
+            self.has_key()
 
 
 class User(_Api):
@@ -132,6 +158,13 @@ class Stats(_Api):
 def _bearer(value: str) -> str:
     scheme, _, key = value.partition(" ")
     return key.strip(" ") if scheme.lower() == "bearer" else ""
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_literal(host: str) -> bool:
