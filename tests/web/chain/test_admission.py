@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -79,7 +80,7 @@ async def test_handshakes_of_one_second_are_limited_and_the_next_second_is_a_new
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 7.9
-    monkeypatch.setattr("pushserver.web.chain.admission.time.monotonic", lambda: now)
+    monkeypatch.setattr("pushserver.web.chain.admission.time", SimpleNamespace(monotonic=lambda: now))
     link = admission(handshakes_per_s=2)
     answers = [answer(await come(link)) for _ in range(3)]
     assert answers == [(None, ""), (None, ""), (503, "busy")]
