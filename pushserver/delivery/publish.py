@@ -16,6 +16,9 @@ from pushserver.stores.inbox import Appended, Inbox
 
 __all__ = ["Publisher"]
 
+SLICE = 1000
+"""Users whose appends are begun in one callback of the loop."""
+
 
 class Publisher:
     """Stores messages for users, online or away."""
@@ -44,6 +47,9 @@ class Publisher:
             check_username(user)
         text = message_text(message_id, self._clock.now_ms(), content)
         await self._contents.write(message_id, text, ttl_s)
-        appended = await asyncio.gather(*(self._inbox.append(user, message_id, ttl_s) for user in users))
+        appended: list[Appended] = []
+        for start in range(0, len(users), SLICE):
+            some = users[start : start + SLICE]
+            appended += await asyncio.gather(*(self._inbox.append(user, message_id, ttl_s) for user in some))
         self._metrics.evicted.inc(sum(one.evicted for one in appended))
         return appended
