@@ -61,6 +61,8 @@ def configure(level: str, fmt: str) -> None:
     logging.getLogger("pushserver").setLevel(number)
     # Its lines repeat the query, in which a token may stand; requests are logged by the chain.
     logging.getLogger("tornado.access").setLevel(logging.CRITICAL)
+    # What it says below a warning of requests that are no HTTP repeats their headers as they were sent.
+    logging.getLogger("tornado.general").setLevel(max(number, logging.WARNING))
     logging.captureWarnings(True)
 
 

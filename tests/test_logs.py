@@ -23,7 +23,7 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
-    root, names = logging.getLogger(), ("pushserver", "tornado.access")
+    root, names = logging.getLogger(), ("pushserver", "tornado.access", "tornado.general")
     handlers, level = root.handlers[:], root.level
     levels = [logging.getLogger(name).level for name in names]
     yield
@@ -167,6 +167,12 @@ def test_warnings_take_the_same_way(capsys: pytest.CaptureFixture[str]):
 def test_the_access_log_is_silent(capsys: pytest.CaptureFixture[str]):
     configure("debug", "json")
     logging.getLogger("tornado.access").error("500 GET /ws?token=%s", JWT)
+    assert lines(capsys) == []
+
+
+def test_what_tornado_quotes_of_a_malformed_request_is_not_written(capsys: pytest.CaptureFixture[str]):
+    configure("debug", "json")
+    logging.getLogger("tornado.general").info("Malformed HTTP message: Invalid header value %r", "a secret")
     assert lines(capsys) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -16,15 +17,28 @@ LogLines = Callable[[], list[dict[str, Any]]]
 
 
 @pytest.fixture
-def log_lines(capsys: pytest.CaptureFixture[str]) -> Iterator[LogLines]:
+def log_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[LogLines]:
     """Everything is logged as an operator sees it, as JSON; what was logged since the last call."""
+    written = io.StringIO()
     root = logging.getLogger()
-    handlers, level, own = root.handlers[:], root.level, logging.getLogger("pushserver").level
-    configure("debug", "json")
-    yield lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    handlers, level = root.handlers[:], root.level
+    others = {
+        name: logging.getLogger(name).level for name in ("pushserver", "tornado.access", "tornado.general")
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", written)
+        configure("debug", "json")
+
+    def lines() -> list[dict[str, Any]]:
+        text = written.getvalue()
+        written.seek(0)
+        written.truncate()
+        return [json.loads(line) for line in text.splitlines()]
+
+    yield lines
     root.handlers[:] = handlers
     root.setLevel(level)
-    logging.getLogger("pushserver").setLevel(own)
-    logging.getLogger("tornado.access").setLevel(logging.NOTSET)
+    for name, before in others.items():
+        logging.getLogger(name).setLevel(before)
     logging.captureWarnings(False)
     structlog.reset_defaults()
