@@ -14,24 +14,23 @@ from pushserver.web.tokens import make_token
 __all__ = ["development_banner"]
 
 TOKEN_TTL_S = 24 * 3600
+CONNECT_URL = "ws://127.0.0.1:8000/ws"
+"""Where `pushserver connect` goes by itself."""
 
 
 def development_banner(settings: Settings, port: int, admin_port: int) -> str:
-    """The lines to copy into another terminal, with a token of the development key, good for a day."""
-    url = f"ws://{settings.server.host}:{port}/ws"
-    admin = f"http://{settings.admin.host}:{admin_port}"
+    """The lines to copy into another terminal; with a token that is good for a day, if this pod signs any."""
+    url = f"ws://{_in_url(settings.server.host)}:{port}/ws"
+    admin = f"http://{_in_url(settings.admin.host)}:{admin_port}"
     program = _program()
-    elsewhere = "" if port == 8000 else f" --url {url}"
-    token = make_token(token_secret(settings).encode(), "alice", TOKEN_TTL_S, time.time())
+    elsewhere = "" if url == CONNECT_URL else f" --url {url}"
     return f"""
   pushserver is up, in development mode: everything on loopback, data under .pushserver/, an embedded
   Valkey, exposure events in its stream, a development key. Not for production.
 
     clients     {url}
     operators   {admin}  (/readyz /metrics /v1/stats /v1/users/alice)
-    a token     {token}
-                (alice's, for a day; others: {program} token USER)
-
+{_token_lines(settings, program)}
   In another terminal, in this folder:
 
     seed        {program} seed alice --count 500
@@ -41,6 +40,19 @@ def development_banner(settings: Settings, port: int, admin_port: int) -> str:
 
   Ctrl-C ends it; what waits is kept.
 """
+
+
+def _token_lines(settings: Settings, program: str) -> str:
+    if "HS256" not in settings.auth.algorithms:
+        return ""  # they are made by whoever holds the private key
+    token = make_token(token_secret(settings).encode(), "alice", TOKEN_TTL_S, time.time())
+    return f"""    a token     {token}
+                (alice's, for a day; others: {program} token USER)
+"""
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _program() -> str:
