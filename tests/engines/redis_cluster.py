@@ -21,6 +21,8 @@ _NODE_OPTIONS = (
     *("--cluster-enabled", "yes"),
     *("--cluster-config-file", "nodes.conf"),
     *("--cluster-node-timeout", "2000"),
+    # Nothing here is about what a disk keeps.
+    *("--appendfsync", "no"),
     # A node that is down takes its own slots with it and no others.
     *("--cluster-require-full-coverage", "no"),
 )

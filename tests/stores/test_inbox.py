@@ -188,17 +188,53 @@ async def test_a_repeat_writes_so_that_wait_answers_for_it(
     assert settled or await ttl_s(commands, keys.inbox("alice")) > 30
 
 
+DAY_S = 86_400
+
+
 @pytest.mark.gen_test
-async def test_what_is_told_and_blamed_and_parked_goes_away_by_itself(
+async def test_a_suspicion_goes_away_by_itself(inbox: Inbox, commands: Commands, keys: Keys) -> None:
+    await append_all(inbox, ["1"])
+    for alone in (None, None, "1"):
+        await inbox.blame("alice", alone)
+        assert DAY_S - 5 < await ttl_s(commands, keys.blame("alice")) <= DAY_S
+        await commands.call("EXPIRE", keys.blame("alice"), 100)
+
+
+@pytest.mark.gen_test
+async def test_what_was_missed_is_forgotten_a_month_after_the_last(
     inbox: Inbox, commands: Commands, keys: Keys
 ) -> None:
+    async def assert_a_month(key: str) -> None:
+        assert 30 * DAY_S - 5 < await ttl_s(commands, key) <= 30 * DAY_S
+        await commands.call("EXPIRE", key, 100)
+
     await append_all(inbox, ["1", "2", "3", "4", "5", "6"])
-    await inbox.blame("alice", None)
-    assert 0 < await ttl_s(commands, keys.blame("alice")) <= 86_400
-    await inbox.blame("alice", "2")
-    await inbox.blame("alice", "2")
-    for key in (keys.missed("alice"), keys.parked("alice")):
-        assert 0 < await ttl_s(commands, key) <= 30 * 86_400
+    await assert_a_month(keys.missed("alice"))
+    await inbox.drop_expired("alice", ["2"])
+    await assert_a_month(keys.missed("alice"))
+    for _ in range(3):
+        await inbox.blame("alice", "3")
+    await assert_a_month(keys.missed("alice"))
+    await assert_a_month(keys.parked("alice"))
+
+
+@pytest.mark.gen_test
+async def test_who_missed_nothing_has_no_key_for_it(inbox: Inbox, commands: Commands, keys: Keys) -> None:
+    await append_all(inbox, ["1", "2"])
+    await inbox.settle("alice", ["1", "none"])
+    await inbox.drop_expired("alice", ["1"])
+    assert await commands.call("EXISTS", keys.missed("alice")) == 0
+    await inbox.drop_expired("alice", ["2"])
+    await inbox.told("alice", Missed(expired=1))
+    assert await commands.call("EXISTS", keys.missed("alice")) == 0
+
+
+@pytest.mark.gen_test
+async def test_ids_are_remembered_by_redis_time(inbox: Inbox, commands: Commands, keys: Keys) -> None:
+    seconds, _ = await commands.call("TIME")
+    await inbox.append("alice", "1", 10)
+    score = float(await commands.call("ZSCORE", keys.seen("alice"), "1"))
+    assert 0 <= score - int(seconds) * 1000 < 10_000
 
 
 # -- read, settle, drop

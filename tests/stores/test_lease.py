@@ -64,6 +64,7 @@ async def test_after_redis_was_emptied_a_boot_is_still_larger_than_the_last(
     assert await lease.new_boot(5) == 6
     assert await reaper.new_boot(0) == 7
     assert await lease.new_boot(6) == 8
+    assert await lease.new_boot(9) == 10
 
 
 # -- take
@@ -132,6 +133,24 @@ async def test_a_lease_that_ran_out_is_never_renewed(
     answer = await lease.renew(7)
     assert answer == LeaseAnswer(False, answer.now_ms)
     assert await commands.call("HGET", keys.pod("pod-1"), "expires") == b"1"
+
+
+@pytest.mark.gen_test
+async def test_a_lease_runs_out_to_the_millisecond_by_redis_time(
+    lease: LeaseStore, reaper: LeaseStore, commands: Commands, keys: Keys
+) -> None:
+    await lease.take(7, ABOUT)
+    pod = keys.pod("pod-1")
+    await commands.call("HSET", pod, "expires", await now_ms(commands) + 10_000)
+    assert await reaper.claim("pod-1") == 0
+    await reaper.forget("pod-1", 7)
+    assert (await lease.renew(7)).held
+    await commands.call("HSET", pod, "expires", await now_ms(commands))
+    assert not (await lease.renew(7)).held
+    assert await reaper.claim("pod-1") == 7
+    await commands.call("HSET", pod, "expires", await now_ms(commands))
+    await reaper.forget("pod-1", 7)
+    assert await commands.call("EXISTS", pod) == 0
 
 
 @pytest.mark.gen_test

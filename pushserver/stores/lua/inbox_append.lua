@@ -39,4 +39,4 @@ keep(KEYS[1], tonumber(ARGV[3]))
 keep(KEYS[2], tonumber(ARGV[3]))
 redis.call('EXPIRE', KEYS[3], ARGV[4])
 local presence = redis.pcall('HGETALL', KEYS[5])
-return {status, tonumber(redis.call('GET', KEYS[2]) or 0) or 0, evicted, presence.err and {} or presence}
+return {status, tonumber(redis.call('GET', KEYS[2])) or 0, evicted, presence.err and {} or presence}

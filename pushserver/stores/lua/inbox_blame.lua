@@ -4,11 +4,11 @@
 -- KEYS blame, inbox, parked, missed (all {U})
 -- ARGV the id alone in flight or '', blame ttl in s, parked ttl in s, missed ttl in s
 -- -> 1 parked, 0 not
-if redis.call('HSETNX', KEYS[1], '*', 1) == 1 or ARGV[1] == '' then
-  redis.call('EXPIRE', KEYS[1], ARGV[2])
+local first = redis.call('HSETNX', KEYS[1], '*', 1) == 1
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+if first or ARGV[1] == '' then
   return 0
 end
-redis.call('EXPIRE', KEYS[1], ARGV[2])
 if redis.call('HINCRBY', KEYS[1], ARGV[1], 1) < 2 then
   return 0
 end

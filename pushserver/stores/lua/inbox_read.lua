@@ -2,7 +2,7 @@
 -- One page of an inbox with the sequence of that moment.
 -- KEYS inbox, seq, missed (all {U})   ARGV[1] ids to read   -> {seq, ids, expired, evicted, parked}
 local function number(text)
-  return tonumber(text or 0) or 0
+  return tonumber(text) or 0
 end
 local missed = redis.call('HMGET', KEYS[3], 'expired', 'evicted', 'parked')
 return {

@@ -5,7 +5,7 @@
 -- ARGV field, boot, since ms, ids to read (0: none)
 -- -> {written 1/0} or {written 1/0, seq, ids, expired, evicted, parked, blamed 1/0}
 local function number(text)
-  return tonumber(text or 0) or 0
+  return tonumber(text) or 0
 end
 local held = redis.call('HGET', KEYS[1], ARGV[1])
 local boot = -1
