@@ -70,7 +70,8 @@ class Server:
         self._app = app
         self._stop = asyncio.Event()
         self._exit_code = EXIT_OK
-        self._bound: list[socket.socket] = []
+        self._admin_sockets: list[socket.socket] = []
+        self._public_sockets: list[socket.socket] = []
         self._heartbeat: asyncio.Task[None] | None = None
         self._public = public_server(app.door)
         self._admin = admin_server(_admin(app))
@@ -82,11 +83,13 @@ class Server:
         """From start to exit; the exit code."""
         asyncio.get_running_loop().set_exception_handler(tell_stray)
         try:
-            await self.start()
+            await self._prepare()
             # What was built lives as long as the process: the collector need not walk it again.
             gc.collect()
             gc.freeze()
+            # Before anybody can come in: whoever did is drained.
             self._handle_signals()
+            self._open()
             await self._stop.wait()
             await self.drain()
         finally:
@@ -96,15 +99,14 @@ class Server:
     # -- start
 
     async def start(self) -> None:
-        """Return when the pod takes traffic. Raises `PushServerError`."""
-        app, settings = self._app, self._app.settings
+        """Return when the pod takes traffic. Raises `PushServerError`. Signals are the caller's."""
+        await self._prepare()
+        self._open()
+
+    async def _prepare(self) -> None:
+        app = self._app
         # Bound first: a port that is taken is told before anything is registered.
-        admin = _bind("admin", settings.admin.host, settings.admin.port, reuse_port=False)
-        self._bound += admin
-        public = _bind(
-            "server", settings.server.host, settings.server.port, reuse_port=settings.server.reuse_port
-        )
-        self._bound += public
+        self._bind_all()
         await self._wait_for_redis()
         await check_engine(app.stores.commands, app.metrics)
         await app.lease.start()
@@ -120,10 +122,20 @@ class Server:
             (self._watch_loop(), "lag"),
         ):
             app.tasks.spawn(self._vital(work, name), name)
-        self._admin.add_sockets(admin)
-        self._public.add_sockets(public)
+
+    def _bind_all(self) -> None:
+        server, admin = self._app.settings.server, self._app.settings.admin
+        self._admin_sockets = _bind("admin", admin.host, admin.port, reuse_port=False)
+        self._public_sockets = _bind("server", server.host, server.port, reuse_port=server.reuse_port)
+
+    def _open(self) -> None:
+        """Take traffic."""
+        app, settings = self._app, self._app.settings
+        self._admin.add_sockets(self._admin_sockets)
+        self._public.add_sockets(self._public_sockets)
         # A port of 0 is the kernel's choice.
-        self.admin_port, self.port = admin[0].getsockname()[1], public[0].getsockname()[1]
+        self.admin_port = self._admin_sockets[0].getsockname()[1]
+        self.port = self._public_sockets[0].getsockname()[1]
         app.started = True
         log.info(
             "pod.started",
@@ -226,7 +238,7 @@ class Server:
         app = self._app
         self._public.stop()
         self._admin.stop()
-        for sock in self._bound:
+        for sock in (*self._admin_sockets, *self._public_sockets):
             sock.close()
         app.drain.cut()
         app.sessions.wheel.stop()

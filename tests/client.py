@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tests.core.client_frames import client as client_frame
@@ -90,12 +90,17 @@ class Client:
         except Closed as closed:
             return closed
 
-    async def serve(self) -> Closed:
-        """Read and answer pings until the server ends the connection, however long that takes."""
+    async def serve(self, on_frame: Callable[[dict[str, Any]], None] = lambda frame: None) -> Closed:
+        """Read and answer pings until the server ends the connection, however long that takes.
+
+        `on_frame` is given each JSON frame, before a later ping is answered.
+        """
         try:
             while True:
                 opcode, payload = await self._read_frame()
-                if opcode != TEXT:
+                if opcode == TEXT:
+                    on_frame(json.loads(payload))
+                else:
                     await self._control(opcode, payload)
         except Closed as closed:
             return closed
@@ -172,11 +177,15 @@ async def connect(
         lines.append(f"Sec-WebSocket-Protocol: {', '.join(protocols)}")
     lines += [f"{name}: {value}" for name, value in headers]
     writer.write("\r\n".join([*lines, "", ""]).encode())
-    async with asyncio.timeout(WITHIN_S):
-        status, answered = await _read_head(reader)
-        if status == 101:
-            return Client(reader, writer, answered)
-        body = await reader.readexactly(int(answered.get("content-length", "0")))
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            status, answered = await _read_head(reader)
+            if status == 101:
+                return Client(reader, writer, answered)
+            body = await reader.readexactly(int(answered.get("content-length", "0")))
+    except BaseException:
+        writer.close()
+        raise
     writer.close()
     raise Refused(status, answered, body)
 

@@ -9,7 +9,7 @@ from typing import Any
 from pushserver.core.errors import StoreError, StoreUnavailableError
 from pushserver.stores.commands import Argument, Commands
 
-__all__ = ["Fault", "Gate", "hold", "refuse"]
+__all__ = ["Fault", "Gate", "hold", "refuse", "silence"]
 
 
 class Gate:
@@ -28,9 +28,15 @@ class Gate:
         self.count = 0
         """How many steps were held."""
         self._opened = asyncio.Event()
+        self._dropped = False
 
     def open(self) -> None:
         """Release what is held and hold nothing any more."""
+        self._opened.set()
+
+    def drop(self) -> None:
+        """Never send what is held, and hold nothing any more: whoever asked for it is dead."""
+        self._dropped = True
         self._opened.set()
 
     async def pass_through(self, send: Callable[[], Awaitable[Any]], arguments: tuple[Argument, ...]) -> Any:
@@ -41,6 +47,8 @@ class Gate:
         if not self.answers:
             self.reached.set()
             await self._opened.wait()
+            if self._dropped:
+                raise StoreUnavailableError("dropped", "never sent")
             return await send()
         answer = await send()
         self.reached.set()
@@ -133,3 +141,16 @@ def refuse(
     commands.script = failing_script  # type: ignore[method-assign]
     commands.call = failing_call  # type: ignore[method-assign]
     return fault
+
+
+def silence(commands: Commands) -> None:
+    """From now on nothing is sent any more, and everything fails: its process is dead."""
+
+    def fail(*_: object) -> Awaitable[Any]:
+        failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        failed.set_exception(StoreUnavailableError("silenced", "never sent"))
+        failed.exception()  # whoever was cancelled looks no more
+        return failed
+
+    commands.script = fail  # type: ignore[method-assign]
+    commands.call = fail  # type: ignore[method-assign]

@@ -14,6 +14,7 @@ from pushserver.core.context import Handler
 from pushserver.server import Server
 from pushserver.web.tokens import make_token
 from tests.client import Client, connect
+from tests.gate import silence
 
 __all__ = ["SECRET", "Pod", "eventually", "running_pod", "settings"]
 
@@ -41,6 +42,8 @@ class Pod:
     def __init__(self, app: App, server: Server) -> None:
         self.app = app
         self.server = server
+        self.killed = False
+        self._clients: list[Client] = []
 
     def token(self, user: str, ttl_s: float = 600, **claims: Any) -> str:
         """A token that this pod believes."""
@@ -49,7 +52,8 @@ class Pod:
     async def connect(self, user: str, **options: Any) -> Client:
         """Connect as `user`; `options` as of `tests.client.connect`, and `ttl_s` of the token."""
         ttl_s = options.pop("ttl_s", 600)
-        return await connect(self.server.port, self.token(user, ttl_s), **options)
+        self._clients.append(await connect(self.server.port, self.token(user, ttl_s), **options))
+        return self._clients[-1]
 
     async def send(self, user: str, content: Any, message_id: str = "", ttl_s: int = 3600) -> str:
         """Put a message into the user's inbox; its id."""
@@ -61,6 +65,17 @@ class Pod:
         """The ids that wait."""
         return (await self.app.stores.inbox.read(user, 100_000)).ids
 
+    async def kill(self) -> None:
+        """End it as `kill -9` would, as far as Redis sees: nothing more of it is sent there."""
+        self.killed = True
+        silence(self.app.stores.commands)
+        await self.server.close()
+
+    def put_away(self) -> None:
+        """Reset what clients have left open."""
+        for client in self._clients:
+            client.vanish()
+
 
 @asynccontextmanager
 async def running_pod(
@@ -71,11 +86,15 @@ async def running_pod(
     if prepare is not None:
         prepare(app)
     server = Server(app)
+    pod = Pod(app, server)
     try:
         await server.start()
-        yield Pod(app, server)
-        await server.drain()
+        yield pod
+        pod.put_away()
+        if not pod.killed:
+            await server.drain()
     finally:
+        pod.put_away()
         await server.close()
 
 

@@ -100,6 +100,12 @@ class RedisServer:
         os.killpg(process.pid, number)
         process.wait(10)
 
+    def erase(self) -> None:
+        """Delete its data; it must not run."""
+        assert self._process is None
+        for path in Path(self._folder.name).iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
     def freeze(self) -> None:
         """Let it hang: connections stay, nothing is answered."""
         self._signal(signal.SIGSTOP)

@@ -17,7 +17,8 @@ HANG_UP = None
 
 
 class ScriptedRedis:
-    """Listens on 127.0.0.1 on the test's loop; `answer` maps a command to the bytes of its reply.
+    """Listens on 127.0.0.1 on the test's loop; `answer` maps a command to the bytes of its reply, which is sent
+    `delay_s` after the one before it.
 
     What redis-py sends on each new connection is answered here and not counted.
     """
@@ -28,8 +29,10 @@ class ScriptedRedis:
         *,
         port: int = 0,
         tls: ssl.SSLContext | None = None,
+        delay_s: float = 0,
     ) -> None:
         self._answer = answer
+        self._delay_s = delay_s
         self._tls = tls
         self._server: asyncio.Server | None = None
         self._links: dict[asyncio.Task[None] | None, asyncio.StreamWriter] = {}
@@ -73,6 +76,8 @@ class ScriptedRedis:
                     reply = self._reply(command)
                     if reply is HANG_UP:
                         return
+                    if self._delay_s:
+                        await asyncio.sleep(self._delay_s)
                     writer.write(reply)
         except ConnectionError:
             pass

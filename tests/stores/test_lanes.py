@@ -160,6 +160,17 @@ async def test_a_node_that_hangs_holds_up_nobody_elses_users(redis_cluster: Redi
         await eventually(lambda: all_are_served(commands))
 
 
+@pytest.mark.gen_test(timeout=10)
+async def test_a_command_without_a_key_goes_to_a_node_that_answers(redis_cluster: RedisCluster) -> None:
+    async with commands_of(redis_cluster.url, timeout_ms=300) as commands:
+        for node in redis_cluster.nodes:
+            await eventually(lambda: all_are_served(commands))
+            node.freeze()
+            assert await served(commands, users_of(redis_cluster, node)) == []
+            assert await asyncio.gather(*(commands.call("PING") for _ in range(5))) == [b"PONG"] * 5
+            node.thaw()
+
+
 @pytest.mark.gen_test
 async def test_a_cluster_is_away_when_no_node_answers(redis_cluster: RedisCluster) -> None:
     async with commands_of(redis_cluster.url, timeout_ms=300) as commands:
@@ -372,5 +383,10 @@ async def test_the_map_is_not_read_more_than_once_a_second(scripted: Scripted) -
         for number in range(100):
             assert await commands.call("INCR", f"k{number}") == 1
         took = time.monotonic() - started
+        before = scripted.nodes[1].commands.count([b"INCR", b"k"])
+        for _ in range(50):
+            await commands.call("INCR", "k")
+        # Where a slot is was told, whatever the map says.
+        assert scripted.nodes[1].commands.count([b"INCR", b"k"]) <= before + 2
     reads = sum(node.commands.count([b"CLUSTER", b"SLOTS"]) for node in scripted.nodes)
     assert 1 <= reads <= 1 + took / lanes.LEARN_EVERY_S

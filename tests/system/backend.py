@@ -1,0 +1,83 @@
+"""A back end: publishes through the package's own publisher, past any proxy or pod, and writes it down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from pushserver.core.errors import StoreError
+from pushserver.core.metrics import Metrics
+from pushserver.delivery.publish import Publisher
+from pushserver.parts import build_stores
+from tests.pod import settings
+from tests.system.history import History
+
+__all__ = ["Backend", "backend"]
+
+TTL_S = 3600
+
+
+class Backend:
+    """Sends messages one after the other to each user, so that the order they were sent in is the inbox's."""
+
+    def __init__(self, publisher: Publisher, history: History) -> None:
+        self._publisher = publisher
+        self.history = history
+        self._number = 0
+
+    async def send(self, user: str, content: Any = None) -> str:
+        """Publish to one user; the id. Raises `StoreError`; then the message may be there, or not."""
+        self._number += 1
+        message_id = f"m-{self._number:06d}"
+        self.history.attempted[user].add(message_id)
+        await self._publish(user, message_id, {"number": self._number} if content is None else content)
+        return message_id
+
+    async def try_to_send(self, user: str) -> bool:
+        """Publish to one user; False if it was not answered."""
+        try:
+            await self.send(user)
+        except StoreError:
+            return False
+        return True
+
+    async def send_many(self, user: str, count: int, content: Any = None) -> list[str]:
+        """Publish `count` messages to one user, in order: what is asked for at once travels in order."""
+        ids: list[str] = []
+        while len(ids) < count:
+            ids += await asyncio.gather(
+                *(self.send(user, content) for _ in range(min(100, count - len(ids))))
+            )
+        return ids
+
+    async def keep_sending(self, user: str, every_s: float) -> None:
+        """Publish until cancelled; what fails is repeated under its id until it is answered."""
+        while True:
+            self._number += 1
+            message_id = f"m-{self._number:06d}"
+            self.history.attempted[user].add(message_id)
+            while True:
+                try:
+                    await self._publish(user, message_id, {"number": self._number})
+                    break
+                except StoreError:
+                    await asyncio.sleep(every_s)
+            await asyncio.sleep(every_s)
+
+    async def _publish(self, user: str, message_id: str, content: Any) -> None:
+        await self._publisher.to_users([user], content, message_id=message_id, ttl_s=TTL_S)
+        self.history.accepted[user].append(message_id)
+
+
+@asynccontextmanager
+async def backend(redis_url: str, history: History, cap: int = 1000) -> AsyncIterator[Backend]:
+    """A back end on the Redis at `redis_url`."""
+    metrics = Metrics()
+    configured = settings(redis_url, inbox={"cap": cap})
+    stores = build_stores(configured, redis_url, "backend", metrics)
+    try:
+        yield Backend(Publisher(stores.contents, stores.inbox, stores.clock, metrics), history)
+    finally:
+        await stores.close()
