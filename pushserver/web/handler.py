@@ -79,7 +79,6 @@ class PushHandler(JsonErrors, tornado.websocket.WebSocketHandler):
         self._door = door
         self._ctx: Context | None = None
         self._deadline: asyncio.Timeout | None = None
-        self._lost = False
 
     async def prepare(self) -> None:
         """Run the chain before any upgrade; answer a refusal as it says."""
@@ -88,8 +87,8 @@ class PushHandler(JsonErrors, tornado.websocket.WebSocketHandler):
         ctx = self._ctx = self._door.context(plain_request(self.request))
         await self._run_chain(ctx)
         status = ctx.refusal_status
-        # The stream knows of the loss one turn of the loop before `on_connection_close` is called.
-        if self._lost or self._stream().closed():
+        # The stream itself is asked, for it knows of a loss one turn of the loop before we are told.
+        if self._stream().closed():
             self._never_came(ctx, status)
         elif status is not None:
             self._refuse(ctx, status)
@@ -186,8 +185,7 @@ class PushHandler(JsonErrors, tornado.websocket.WebSocketHandler):
         return self._ctx
 
     def on_connection_close(self) -> None:
-        """The client was lost while the chain ran: end it, and register nothing."""
-        self._lost = True
+        """The client was lost while the chain ran: end it, for nothing will be registered."""
         if self._deadline is not None and not self._deadline.expired():
             self._deadline.reschedule(asyncio.get_running_loop().time())
 

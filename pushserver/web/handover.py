@@ -28,7 +28,7 @@ def accept_value(key: str) -> str | None:
         raw = base64.b64decode(key, validate=True)
     except (binascii.Error, ValueError):
         return None
-    if len(raw) != 16 or len(key) != 24:
+    if len(raw) != 16:
         return None
     # SHA-1 is what the RFC says; nothing is protected by it.
     return base64.b64encode(hashlib.sha1(key.encode() + _MAGIC, usedforsecurity=False).digest()).decode()
@@ -45,7 +45,6 @@ def take_socket(stream: IOStream) -> tuple[socket.socket, bytes]:
     IOLoop.current().remove_handler(sock.fileno())
     stream._state = None
     stream._closed = True
-    stream.socket = None  # type: ignore[assignment]
     return sock, early
 
 

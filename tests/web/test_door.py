@@ -359,6 +359,28 @@ async def test_a_client_that_is_lost_while_redis_is_asked_leaves_nothing_behind(
 
 
 @pytest.mark.gen_test
+async def test_a_user_whom_a_link_refuses_leaves_nothing_behind_in_redis(valkey: ValkeyServer) -> None:
+    """The index of the pod's users was told of them while their categories were read."""
+    announced: list[Any] = []
+
+    async def refuse(ctx: Context) -> None:
+        announced.append(await pods[0].app.stores.commands.call("HGETALL", "ps:pod-users:{pod-1}"))
+        ctx.abort()
+
+    pods: list[Pod] = []
+    async with running_pod(settings(valkey.connection_url), links=[refuse]) as pod:
+        pods.append(pod)
+        with pytest.raises(Refused, match="HTTP 403"):
+            await pod.connect("alice")
+        assert b"alice" in announced[0]
+
+        async def unindexed() -> bool:
+            return not await pod.app.stores.commands.call("EXISTS", "ps:pod-users:{pod-1}")
+
+        await eventually(unindexed)
+
+
+@pytest.mark.gen_test
 async def test_a_handshake_that_is_in_the_chain_when_the_pod_leaves_is_503(valkey: ValkeyServer) -> None:
     async with running_pod(settings(valkey.connection_url)) as pod:
         gate = hold(pod.app.stores.commands, "HGETALL")

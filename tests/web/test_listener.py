@@ -67,7 +67,7 @@ async def test_without_descriptors_it_pauses_and_then_goes_on(monkeypatch: pytes
 
 @pytest.mark.gen_test
 async def test_a_listener_that_was_closed_while_it_paused_stays_closed(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "PAUSE_S", 0.01)
     async with doorway() as door:
@@ -77,9 +77,11 @@ async def test_a_listener_that_was_closed_while_it_paused_stays_closed(
             await asyncio.get_running_loop().sock_connect(waiting, ("127.0.0.1", door.port))
             await eventually(lambda: lines)
             door.server.stop()
-        resumed = asyncio.get_running_loop().time() + 0.02
-        await eventually(lambda: asyncio.get_running_loop().time() > resumed)
+        loop = asyncio.get_running_loop()
+        resumed = loop.time() + 0.02
+        await eventually(lambda: loop.time() > resumed)
         assert not door.server._connections
+        assert not caplog.records
         waiting.close()
 
 

@@ -118,8 +118,9 @@ def _tcp_pair() -> tuple[socket.socket, socket.socket]:
 
 
 @pytest.fixture
-def line(io_loop: object) -> Iterator[Callable[..., Line]]:
-    """Makes lines, inside the loop, which are closed at the end."""
+def line(io_loop: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Line]]:
+    """Makes lines, inside the loop, which are closed at the end. No goodbye runs into its time-out."""
+    monkeypatch.setattr(module, "GOODBYE_S", 1000.0)
     lines: list[Line] = []
 
     def make(**options: Any) -> Line:
@@ -355,7 +356,9 @@ async def test_the_answer_to_the_clients_close_waits_for_the_backlog(line: Make)
 async def test_after_our_close_what_the_client_sends_is_ignored(line: Make) -> None:
     at = line()
     at.transport.close(CloseCode.RATE, "")
-    at.client.send(client_frame(TEXT, b"late") * 100 + BYE)
+    at.client.send(client_frame(TEXT, b"late") * 100)
+    await eventually(lambda: at.transport._late > 0)
+    at.client.send(BYE)
     assert await at.ended() == 4429
     assert at.owner.events == []
     assert at.owner.frames == 0

@@ -110,7 +110,9 @@ async def test_who_was_in_the_chain_when_the_leaving_began_is_refused_too() -> N
 
 
 @pytest.mark.gen_test
-async def test_a_refusal_of_a_later_link_stands_when_the_leaving_began_meanwhile() -> None:
+async def test_a_refusal_of_a_later_link_stands_when_the_leaving_began_meanwhile(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     link = admission()
 
     def leave_and_refuse(ctx: Context) -> None:
@@ -119,6 +121,7 @@ async def test_a_refusal_of_a_later_link_stands_when_the_leaving_began_meanwhile
 
     assert (await come(link, "192.0.2.1", leave_and_refuse)).refusal_status == 401
     assert link.inside == 0
+    assert not caplog.records, "the response would complain of a second status"
 
 
 @pytest.mark.gen_test
