@@ -75,8 +75,8 @@ class Listener:
 
     async def _stop(self) -> None:
         self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        # Not awaited itself: its cancellation could not be told from one of ours.
+        await asyncio.wait([self._task])
 
 
 async def listen(
@@ -134,7 +134,7 @@ class Faithful:
 
     async def _stop(self) -> None:
         self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.wait([self._task])
 
 
 class Bystander:
@@ -172,4 +172,4 @@ class Bystander:
     async def put_away(self) -> None:
         """Ask no more."""
         self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.wait([self._task])
