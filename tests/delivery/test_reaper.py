@@ -15,7 +15,7 @@ from pushserver.parts import Stores
 from pushserver.stores.keys import Keys
 from pushserver.stores.lease import LeaseStore
 from pushserver.stores.presence import PresenceStore
-from tests.gate import refuse
+from tests.gate import hold, refuse
 from tests.pod import eventually
 
 LEASE_S = 100
@@ -113,6 +113,24 @@ async def test_presence_of_a_newer_boot_or_of_another_pod_stays(bench: Bench) ->
     await bench.commands.call("HSET", "ps:pod:{pod-2}", "boot", 8)
     await bench.reaper.reap()
     assert await bench.pods_of("alice") == {"pod-2", "pod-3"}
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("expired", [False, True])
+async def test_keys_of_a_boot_that_came_while_its_dead_one_was_reaped_stay(
+    bench: Bench, expired: bool
+) -> None:
+    """Also when that boot has died meanwhile: its presence was not removed by this reaping."""
+    await bench.pod("pod-2", 7, "alice")
+    deletion = hold(bench.commands, "lease_reaped")
+    reaping = asyncio.ensure_future(bench.reaper.reap())
+    await deletion.reached.wait()
+    await bench.pod("pod-2", 9, "alice", expired=expired)
+    deletion.open()
+    await reaping
+    assert await bench.pods_of("alice") == {"pod-2"}
+    assert await bench.commands.call("HEXISTS", "ps:pod-users:{pod-2}", "alice") == 1
+    assert await bench.commands.call("HGET", "ps:pod:{pod-2}", "boot") == b"9"
 
 
 @pytest.mark.gen_test
