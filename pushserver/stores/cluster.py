@@ -60,7 +60,7 @@ class Cluster:
 
         False if nobody did; then what was known stays.
         """
-        for node in (*order, self._seed):
+        for node in dict.fromkeys((*order, self._seed)):
             try:
                 answer = await self.client(node).execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
             except CLIENT_ERRORS:

@@ -182,18 +182,18 @@ class Lane:
     # -- the round trip
 
     async def _round_trip(self, batch: list[Command]) -> None:
-        started = time.monotonic()
+        started, trying = time.monotonic(), self.away
         try:
             results = await self._execute(batch)
         except BaseException as error:
-            self._lost()
+            self._lost(trying)
             self._owner.lost(batch, error)
             if isinstance(error, Exception):
                 return
             raise
         kinds = self._owner.answered(self, batch, results, time.monotonic() - started)
         if kinds & NOT_READY:
-            self._lost()
+            self._lost(trying)
             await self._reconnect()
         else:
             self._pause_s = 0.0
@@ -212,8 +212,10 @@ class Lane:
         # After a failover the old master may answer under an address that now leads to another.
         await self._client.connection_pool.disconnect(inuse_connections=False)
 
-    def _lost(self) -> None:
-        self._pause_s = min(1.0, self._pause_s * 2 or 0.1)
+    def _lost(self, trying: bool) -> None:
+        # What was on its way when the engine went away is no try of its own: all of it fails at once.
+        grown = self._pause_s * 2 if trying else self._pause_s
+        self._pause_s = min(1.0, max(0.1, grown))
         # Jitter, so that the pods of a cluster do not come back in step. No secret hangs on it.
         pause = self._pause_s * random.uniform(0.5, 1.0)  # noqa: S311
         self._try_at = asyncio.get_running_loop().time() + pause

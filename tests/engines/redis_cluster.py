@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from redis import Redis
+from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from tests.engines.ports import free_port
@@ -46,7 +47,7 @@ class RedisCluster:
 
     def node_of(self, key: str) -> RedisServer:
         """The node that was given the slot of `key` when the cluster was formed."""
-        slot: int = _ask(self.nodes[0], "CLUSTER KEYSLOT", key)
+        slot = key_slot(key.encode())
         return next(node for number, node in enumerate(self.nodes) if slot in _slots_of(number))
 
     def start(self) -> None:

@@ -17,10 +17,10 @@ HANG_UP = None
 
 
 class ScriptedRedis:
-    """Listens on 127.0.0.1 on the test's loop; `answer` maps a command to the bytes of its reply, which is sent
-    `delay_s` after the one before it.
+    """Listens on 127.0.0.1 on the test's loop; `answer` maps a command to the bytes of its reply.
 
-    What redis-py sends on each new connection is answered here and not counted.
+    Each reply is sent `delay_s` after the one before it. What redis-py sends on each new connection is
+    answered here and not counted.
     """
 
     def __init__(

@@ -183,7 +183,20 @@ async def test_a_connection_into_a_black_hole_fails_in_its_time(black_hole: int,
         with pytest.raises(StoreUnavailableError) as failure:
             await commands.call("PING")
         assert 0.2 < time.monotonic() - started < 1
-    assert failure.value.kind == "timeout"
+        assert failure.value.kind == "timeout"
+        with pytest.raises(StoreUnavailableError):
+            await commands.on_each_node("PING")
+        assert time.monotonic() - started < 2
+
+
+@pytest.mark.gen_test
+async def test_the_map_of_a_cluster_is_not_waited_for_longer(redis_cluster: RedisCluster) -> None:
+    redis_cluster.nodes[0].freeze()
+    async with commands_of(redis_cluster.url, timeout_ms=300) as commands:
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailableError):
+            await commands.on_each_node("PING")
+        assert time.monotonic() - started < 1.2
 
 
 @pytest.mark.gen_test

@@ -80,7 +80,7 @@ async def test_a_command_fails_in_its_time_whether_it_was_sent_or_waits(redis_se
         took = await asyncio.gather(*sent)
         redis_server.thaw()
     assert min(took) > 0.49
-    assert max(took) < 0.7
+    assert max(took) < 0.8
 
 
 async def time_to_fail(commands: Commands) -> float:
@@ -96,10 +96,9 @@ async def test_a_pipeline_whose_answers_trickle_is_given_up_as_a_whole() -> None
         ScriptedRedis(lambda _: b":1\r\n", delay_s=0.15) as server,
         commands_of(server.url, timeout_ms=300) as commands,
     ):
-        kinds = await asyncio.gather(*(kind_of(commands) for _ in range(10)))
-        assert kinds[0] == ""
-        assert kinds[-1] == "timeout"
-        assert commands.away
+        assert await asyncio.gather(*(kind_of(commands) for _ in range(10))) == ["timeout"] * 10
+        # Before the fifth answer.
+        await eventually(lambda: commands.away, within_s=0.3)
 
 
 @pytest.mark.gen_test
@@ -191,8 +190,12 @@ async def test_an_engine_that_is_away_is_tried_by_one_pipeline_at_a_time() -> No
     assert client.most == 4
     await eventually(lambda: client.travelling == 0)
     client.most = 0
+    started = time.monotonic()
     await asyncio.gather(*sent, return_exceptions=True)
     assert client.most == 1
+    # The first pause is short, however many pipelines failed at once.
+    assert len(client.sizes) - 4 >= 2
+    assert time.monotonic() - started < 0.9
     assert max(client.sizes) == 500
     await commands.close()
 
