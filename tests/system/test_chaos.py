@@ -25,7 +25,7 @@ from tests.system.stage import LEASE_S, Stage, meanwhile, stage
 
 pytestmark = pytest.mark.system
 
-FOR_S = float(os.environ.get("TEST_CHAOS_S", "8"))
+FOR_S = float(os.environ.get("TEST_CHAOS_S", "5"))
 SEED = int(os.environ.get("TEST_CHAOS_SEED", "1"))
 USERS = [f"user-{number}" for number in range(8)]
 STEPS = ["inbox_remove", "presence_set", "presence_remove", "lease_renew", "inbox_read", "exposure_add"]

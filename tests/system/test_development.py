@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -52,27 +53,37 @@ async def program(folder: Path, *arguments: str) -> list[str]:
     return output.decode().splitlines()
 
 
+async def connect(folder: Path, pod: PodProcess, count: int) -> list[int]:
+    """What `connect alice --count N` shows: the numbers of its messages."""
+    url = f"ws://127.0.0.1:{pod.port}/ws"
+    shown = await program(folder, "connect", "alice", "--count", str(count), "--url", url)
+    contents = [json.loads(line.split(" ")[-1]) for line in shown if line.startswith("message ")]
+    return [content["number"] for content in contents]
+
+
+@asynccontextmanager
+async def served(folder: Path) -> AsyncIterator[PodProcess]:
+    """`pushserver serve` in `folder`; afterwards neither it nor its engine may run."""
+    pod = PodProcess(PORTS, folder=folder)
+    try:
+        await pod.started()
+        assert len(engines(folder)) == 1
+        assert "development mode" in pod.stdout
+        yield pod
+        await pod.finish()
+        await eventually(lambda: engines(folder) == [])
+    finally:
+        pod.put_away()
+
+
 @pytest.mark.gen_test(timeout=90)
 async def test_serve_seed_and_connect_work_in_an_empty_folder_and_leave_no_engine(tmp_path: Path) -> None:
-    """What was seeded and not read outlives a kill -9 and an orderly stop."""
-    for number in (signal.SIGKILL, signal.SIGTERM):
-        pod = PodProcess(PORTS, folder=tmp_path)
-        try:
-            await pod.started()
-            assert len(engines(tmp_path)) == 1
-            assert "development mode" in pod.stdout
-            await program(tmp_path, "seed", "alice", "--count", "500", "--text", "hello")
-            url = f"ws://127.0.0.1:{pod.port}/ws"
-            shown = await program(tmp_path, "connect", "alice", "--count", "500", "--url", url)
-            numbers = [
-                json.loads(line.split(" ")[-1])["number"] for line in shown if line.startswith("message ")
-            ]
-            assert numbers == list(range(1, 501))
-            pod.signal(number)
-            if number == signal.SIGKILL:
-                assert await pod.exit_code() == -signal.SIGKILL
-            else:
-                await pod.finish()
-            await eventually(lambda: engines(tmp_path) == [])
-        finally:
-            pod.put_away()
+    """Ended by kill -9 the first time, in order the second; what was not read before is there then."""
+    async with served(tmp_path) as pod:
+        await program(tmp_path, "seed", "alice", "--count", "500", "--text", "hello")
+        assert await connect(tmp_path, pod, 200) == list(range(1, 201))
+        pod.kill()
+    async with served(tmp_path) as pod:
+        waiting = (await pod.get("/v1/users/alice"))[1]["inbox"]["waiting"]
+        assert 300 <= waiting < 500
+        assert await connect(tmp_path, pod, waiting) == list(range(501 - waiting, 501))

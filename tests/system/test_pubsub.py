@@ -20,7 +20,7 @@ from tests.system.stage import Stage, meanwhile, stage
 
 pytestmark = pytest.mark.system
 
-AWAY_S = float(os.environ.get("TEST_PUBSUB_AWAY_S", "3"))
+AWAY_S = float(os.environ.get("TEST_PUBSUB_AWAY_S", "2"))
 """How long Pub/Sub is away. Long enough for three of the pod's tries, each with its back-off (0.5, 1 s)."""
 
 USERS = ("alice", "bob", "carol")
