@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import structlog
+
 from pushserver.stores.cluster import Cluster, Node, slot_of
 from pushserver.stores.faults import Redirect
 from pushserver.stores.lane import Client, Command, Lane
 
 __all__ = ["ClusterLanes", "Lanes", "OneLane"]
+
+log = structlog.get_logger(__name__)
 
 MAX_REDIRECTS = 5
 """How often a command follows a slot from node to node."""
@@ -132,6 +136,8 @@ class ClusterLanes:
 
     def _learned(self, task: asyncio.Task[None]) -> None:
         self._learning = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("redis.cluster_map_unread", error=repr(error))
 
     async def every(self) -> Sequence[Lane]:
         """A lane to each node there is, after looking which there are."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import pytest
+from structlog.testing import capture_logs
 from tornado.ioloop import IOLoop
 
 from pushserver.core.errors import StoreError, StoreRefusedError, StoreUnavailableError
@@ -390,3 +391,17 @@ async def test_the_map_is_not_read_more_than_once_a_second(scripted: Scripted) -
         assert scripted.nodes[1].commands.count([b"INCR", b"k"]) <= before + 2
     reads = sum(node.commands.count([b"CLUSTER", b"SLOTS"]) for node in scripted.nodes)
     assert 1 <= reads <= 1 + took / lanes.LEARN_EVERY_S
+
+
+@pytest.mark.gen_test
+async def test_a_map_that_makes_no_sense_is_logged_and_commands_go_on(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted.serving = 1
+    monkeypatch.setattr(scripted, "_slots", lambda: b":1\r\n")
+    with capture_logs() as logs:
+        async with commands_of(scripted.url) as commands:
+            assert await commands.call("INCR", "k") == 1
+            await eventually(lambda: logs)
+            assert await commands.call("INCR", "k") == 1
+    assert [entry["event"] for entry in logs] == ["redis.cluster_map_unread"]
