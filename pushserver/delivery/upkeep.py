@@ -45,7 +45,8 @@ class Upkeep:
 
     def keep_alive(self, connection: Connection, now: float) -> float:
         """Ping if the connection was silent for the interval; when to look at it again."""
-        due = self._ping(connection, now)
+        # An interval shorter than the time-out is kept as well.
+        due = min(self._ping(connection, now), now + self._limits.ping_interval_s)
         if connection.ack_mode:
             waits_since = connection.waits_since if connection.unconfirmed else now
             due = min(due, waits_since + self._limits.ack_timeout_s)

@@ -78,6 +78,18 @@ def test_while_a_ping_waits_for_its_pong_there_is_no_other() -> None:
     assert wire.pings == [b"1"]
 
 
+def test_an_interval_shorter_than_the_time_out_is_kept_as_well() -> None:
+    one, wire = silent(NOW - 30)
+    slow = upkeep(ping_timeout_s=60.0)
+    assert slow.keep_alive(one, NOW) == NOW + 20
+    assert slow.keep_alive(one, NOW + 20) == NOW + 40
+    wire.progressed_at = NOW + 31
+    one.pong(b"1", NOW + 31)
+    assert slow.keep_alive(one, NOW + 40) <= NOW + 51
+    assert slow.keep_alive(one, NOW + 51) == NOW + 71
+    assert wire.pings == [b"1", b"2"]
+
+
 def test_no_byte_within_the_time_out_after_a_ping_is_no_progress() -> None:
     one, _ = silent(NOW - 30)
     one.ping(NOW)
