@@ -9,6 +9,7 @@ import structlog
 from tornado.iostream import IOStream
 
 from pushserver.core.client_ip import ClientIPRule
+from pushserver.core.close_codes import CloseCode
 from pushserver.core.context import Context, Handler
 from pushserver.core.frames import Event
 from pushserver.core.metrics import Metrics
@@ -100,6 +101,10 @@ class Door:
     def received(self, connection: Connection, events: list[Event], frames: int) -> None:
         """Pass on to the sessions."""
         self.sessions.received(connection, events, frames)
+
+    def violated(self, connection: Connection, code: CloseCode, reason: str) -> None:
+        """Pass on to the sessions: who is said goodbye to counts no more."""
+        self.sessions.end(connection, code, reason)
 
     def ended(self, connection: Connection | None, client_ip: str, code: int | None) -> None:
         """A socket is closed: whoever was let in, or only turned away by it, has left."""

@@ -35,6 +35,9 @@ class Owner(Protocol):
     def received(self, connection: Connection, events: list[Event], frames: int) -> None:
         """Events of one read, in order, and the number of frames they came in."""
 
+    def violated(self, connection: Connection, code: CloseCode, reason: str) -> None:
+        """The client broke the protocol: end the connection. Nothing more is received from it."""
+
     def ended(self, connection: Connection | None, client_ip: str, code: int | None) -> None:
         """The socket is closed. `connection` is None if none was ever opened on it."""
 
@@ -215,8 +218,8 @@ class SocketTransport:
         frames = self._parser.frames_seen
         if frames and not self._closing and self.connection is not None:
             self._owner.received(self.connection, events, frames)
-        if broken is not None:
-            self.close(broken.close_code, broken.reason)
+        if broken is not None and not self._closing and self.connection is not None:
+            self._owner.violated(self.connection, broken.close_code, broken.reason)
 
     # -- ending
 

@@ -32,6 +32,7 @@ class Owner:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.frames = 0
+        self.violations: list[tuple[CloseCode, str]] = []
         self.ends: list[tuple[object, str, int | None]] = []
         self.on_events: Callable[[list[Event]], None] = lambda events: None
 
@@ -40,6 +41,10 @@ class Owner:
         self.events += events
         self.frames += frames
         self.on_events(events)
+
+    def violated(self, connection: Connection, code: CloseCode, reason: str) -> None:
+        assert connection is CONNECTION
+        self.violations.append((code, reason))
 
     def ended(self, connection: Connection | None, client_ip: str, code: int | None) -> None:
         self.ends.append((connection, client_ip, code))
@@ -381,14 +386,37 @@ async def test_a_client_that_sends_on_and_on_after_our_close_is_cut(
 
 
 @pytest.mark.gen_test
-async def test_a_violation_is_closed_with_its_code_after_the_events_before_it(line: Make) -> None:
+async def test_a_violation_is_told_after_the_events_before_it_and_nothing_after_it(line: Make) -> None:
     at = line()
     at.client.send(client_frame(TEXT, b"good") + client_frame(TEXT, b"\xff") + client_frame(TEXT, b"never"))
-    await at.heard(1)
+    await eventually(lambda: at.owner.violations)
+    assert at.owner.violations == [(CloseCode.INVALID_DATA, "text must be UTF-8")]
+    before = at.transport.progressed_at
+    at.client.send(client_frame(TEXT, b"nor this"))
+    await eventually(lambda: at.transport.progressed_at > before)
     assert at.owner.events == [Text(b"good")]
-    assert at.client.recv(1000)[2:4] == (1007).to_bytes(2)
+    assert len(at.owner.violations) == 1
+
+
+@pytest.mark.gen_test
+async def test_a_violation_of_who_is_said_goodbye_to_already_is_not_told(line: Make) -> None:
+    at = line()
+    at.transport.close(CloseCode.KICKED, "")
+    at.client.send(client_frame(TEXT, b"\xff"))
+    await eventually(lambda: at.transport._late > 0)
+    assert not at.owner.violations
     at.client.close()
-    assert await at.ended() == 1007
+    assert await at.ended() == CloseCode.KICKED
+
+
+@pytest.mark.gen_test
+async def test_a_violation_of_a_connection_that_was_never_opened_is_told_to_nobody(line: Make) -> None:
+    at = line()
+    at.transport.connection = None
+    at.client.send(client_frame(TEXT, b"\xff"))
+    at.client.close()
+    await at.ended()
+    assert not at.owner.violations
 
 
 @pytest.mark.gen_test
@@ -397,6 +425,7 @@ async def test_a_violation_right_behind_the_clients_close_is_not_looked_at(line:
     at.owner.on_events = lambda events: at.transport.close(CloseCode.NORMAL, "")
     at.client.send(BYE + b"\xff\xff\xff")
     assert await at.ended() == 1000
+    assert not at.owner.violations
 
 
 @pytest.mark.gen_test

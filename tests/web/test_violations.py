@@ -79,6 +79,17 @@ async def test_every_violation_of_rfc_6455_is_closed_with_its_code() -> None:
 
 
 @pytest.mark.gen_test
+async def test_who_violates_the_protocol_is_here_no_more_before_the_socket_is_closed() -> None:
+    """It may keep it open for a while, and is pushed nothing that could still be confirmed."""
+    async with doorway() as door:
+        client = await door.connect("hostile")
+        await client.send_bytes(b"\xff\xff")
+        assert (await client._read_frame())[0] == CLOSE
+        assert not door.app.manager.of("hostile")
+        assert door.inside == 1
+
+
+@pytest.mark.gen_test
 async def test_a_message_of_just_the_size_allowed_is_read() -> None:
     async with doorway() as door:
         client = await door.connect()
