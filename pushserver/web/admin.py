@@ -63,6 +63,7 @@ class _Handler(JsonErrors):
             self.refuse(429, "too_many_guesses", "too many wrong keys from this address")
             return False
         if self.admin.knows(key):
+            self.admin.guesses.right(address)
             return True
         if key:
             self.admin.guesses.wrong(address)

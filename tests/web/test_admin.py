@@ -167,6 +167,15 @@ async def test_an_address_that_guesses_is_not_believed_for_a_while() -> None:
 
 
 @pytest.mark.gen_test
+async def test_a_back_end_with_an_old_key_locks_out_nobody_behind_the_same_proxy() -> None:
+    async with desk(KEY) as at:
+        assert (await at.get("/v1/stats", bearer())).status == 200
+        for _ in range(MAX_GUESSES + 1):
+            assert (await at.get("/v1/stats", bearer("an-old-key-of-the-tests"))).status == 401
+        assert (await at.get("/v1/stats", bearer())).status == 200
+
+
+@pytest.mark.gen_test
 async def test_a_request_without_a_key_is_no_guess() -> None:
     async with desk(KEY) as at:
         for _ in range(MAX_GUESSES + 1):

@@ -27,9 +27,21 @@ def test_the_count_of_a_minute_that_is_over_is_forgotten_by_a_wrong_key_too() ->
     assert not guesses.exhausted("192.0.2.1")
 
 
+def test_an_address_that_was_right_before_is_never_exhausted() -> None:
+    guesses = Guesses(lambda: 0.0)
+    guesses.right("192.0.2.1")
+    for _ in range(MAX_GUESSES):
+        guesses.wrong("192.0.2.1")
+        guesses.wrong("192.0.2.2")
+    assert not guesses.exhausted("192.0.2.1")
+    assert guesses.exhausted("192.0.2.2")
+
+
 def test_so_many_addresses_are_remembered_and_no_more() -> None:
     guesses = Guesses(lambda: 0.0)
     for number in range(MAX_ADDRESSES * 3):
         guesses.wrong(str(number))
+        guesses.right(str(number))
         guesses.exhausted(f"another {number}")
         assert len(guesses._wrong) <= MAX_ADDRESSES
+        assert len(guesses._right) <= MAX_ADDRESSES
