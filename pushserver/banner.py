@@ -24,9 +24,10 @@ def development_banner(settings: Settings, port: int, admin_port: int) -> str:
     admin = f"http://{_in_url(settings.admin.host)}:{admin_port}"
     program = _program()
     elsewhere = "" if url == CONNECT_URL else f" --url {url}"
+    sink = {"stream": "in its stream", "pubsub": "to Pub/Sub", "none": "nowhere"}[settings.exposure.sink]
     return f"""
   pushserver is up, in development mode: everything on loopback, data under .pushserver/, an embedded
-  Valkey, exposure events in its stream, a development key. Not for production.
+  Valkey, exposure events {sink}, a development key. Not for production.
 
     clients     {url}
     operators   {admin}  (/readyz /metrics /v1/stats /v1/users/alice)

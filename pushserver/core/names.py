@@ -18,14 +18,15 @@ MAX_POD_NAME = 63
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _POD_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _NOT_IN_POD_NAME = re.compile(r"[^a-z0-9.-]+")
+_JOINERS = frozenset("\u200c\u200d")
 _KEY_ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 
 
 def check_username(name: object) -> str:
     """Return `name` if it is 1 to 128 bytes of UTF-8 without control or format characters.
 
-    Format characters (category Cf, such as U+202E) are refused with the control characters: they
-    reorder what an operator reads in a terminal.
+    Format characters (category Cf, such as U+202E), which hide or reorder what an operator reads, are
+    refused with the control characters; the two joiners, which names and emoji need, are not.
 
     Raises `InvalidNameError`.
     """
@@ -44,7 +45,7 @@ def check_username(name: object) -> str:
 
 def _refuse_controls(name: str) -> None:
     for char in name:
-        if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
+        if char not in _JOINERS and unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
             raise InvalidNameError("username", f"holds the control character U+{ord(char):04X}")
 
 

@@ -42,7 +42,8 @@ class Rescan:
         self._manager = manager
         self._presence = presence
         self._look_again = look_again
-        self._every_s = every_s
+        # Who connects right after a round began is looked at in the next: two rounds make the promise.
+        self._every_s = every_s / 2
         self._now = asyncio.Event()
 
     def now(self) -> None:

@@ -16,12 +16,12 @@ class Upkeep:
 
     def __init__(self, limits: Limits, clock: StoreClock) -> None:
         self._limits = limits
+        self._look_s = min(limits.ping_interval_s, limits.ping_timeout_s)
         self._clock = clock
 
     def first_visit(self, connection: Connection, now: float) -> float:
-        """When to look at a new connection first: spread, for clients that came in a storm."""
-        first = now + self._limits.ping_interval_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-        return min(first, self.expiry(connection, now))
+        """When to look at a new connection first: by then a message may have been stuck for the time-out."""
+        return min(now + self._look_s, self.expiry(connection, now))
 
     def expiry(self, connection: Connection, now: float) -> float:
         """When the token is over, by Redis' clock."""
@@ -45,8 +45,8 @@ class Upkeep:
 
     def keep_alive(self, connection: Connection, now: float) -> float:
         """Ping if the connection was silent for the interval; when to look at it again."""
-        # An interval shorter than the time-out is kept as well.
-        due = min(self._ping(connection, now), now + self._limits.ping_interval_s)
+        # Messages bring pings of their own, whose time-outs are kept, too.
+        due = min(self._ping(connection, now), now + self._look_s)
         if connection.ack_mode:
             waits_since = connection.waits_since if connection.unconfirmed else now
             due = min(due, waits_since + self._limits.ack_timeout_s)

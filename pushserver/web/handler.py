@@ -15,7 +15,7 @@ from tornado.iostream import IOStream
 
 from pushserver.core.context import Context
 from pushserver.core.jsontext import dump
-from pushserver.web.chain import CLIENT_IP, CLOSE_CODE, CREDENTIALS
+from pushserver.web.chain import CLIENT_IP, CLOSE_CODE, CREDENTIALS, REASON
 from pushserver.web.chain.refuse import error_body, refuse
 from pushserver.web.door import Door
 from pushserver.web.handover import HandoverProtocol, accept_value
@@ -143,7 +143,11 @@ class PushHandler(JsonErrors, tornado.websocket.WebSocketHandler):
         self._door.metrics.handshakes.labels(str(status)).inc()
         self._door.undo(ctx, was_let_in=False)
         log.info(
-            "handshake.refused", status=status, client_ip=ctx.get_string(CLIENT_IP), path=ctx.request.path
+            "handshake.refused",
+            status=status,
+            reason=ctx.get_string(REASON),
+            client_ip=ctx.get_string(CLIENT_IP),
+            path=ctx.request.path,
         )
         if CLOSE_CODE in ctx.keys:
             # Answered by the upgrade that follows, see `get_websocket_protocol`.

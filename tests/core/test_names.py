@@ -158,3 +158,8 @@ def test_a_key_gives_back_the_one_name_it_was_made_of(name: str) -> None:
 @given(tricky, tricky)
 def test_two_names_have_two_keys(one: str, other: str) -> None:
     assert (key_safe(one) == key_safe(other)) == (one == other)
+
+
+@pytest.mark.parametrize("name", ["نمی\u200cخواهم", "👩\u200d🚀"])
+def test_joiners_stay_in_names_that_need_them(name: str) -> None:
+    assert check_username(name) == name

@@ -242,7 +242,7 @@ async def test_all_users_are_looked_at_within_the_time_in_even_batches(
 
         monkeypatch.setattr(on.app.stores.presence, "look", noted)
         scan = Rescan(
-            on.app.stores.presence, on.app.manager, on.app.presence, on.app.sessions.look_again, every_s=0.4
+            on.app.stores.presence, on.app.manager, on.app.presence, on.app.sessions.look_again, every_s=0.8
         )
         began = loop.time()
         on.app.tasks.spawn(scan.run(), "rescan")

@@ -38,13 +38,19 @@ def test_the_expiry_is_by_redis_clock() -> None:
     assert upkeep().expiry(one, NOW) == pytest.approx(NOW + 60)
 
 
-def test_first_visits_are_spread_over_half_an_interval() -> None:
+def test_the_first_visit_comes_when_a_message_may_have_been_stuck_for_the_time_out() -> None:
     one, _ = silent(NOW)
-    visits = {upkeep().first_visit(one, NOW) for _ in range(200)}
-    assert len(visits) > 100
-    assert min(visits) >= NOW + 10
-    assert max(visits) <= NOW + 20
-    assert max(visits) - min(visits) > 8
+    assert upkeep(ping_timeout_s=4.0).first_visit(one, NOW) == NOW + 4
+
+
+def test_a_message_that_is_stuck_is_noticed_at_the_time_out_of_its_ping() -> None:
+    one, _ = silent(NOW)
+    at = upkeep(ping_timeout_s=4.0)
+    looked = at.first_visit(one, NOW)
+    one.push([message("m-1")], "live", 0, NOW + 1)
+    assert at.no_progress(one, looked) == ""
+    assert at.keep_alive(one, looked) == NOW + 5
+    assert at.no_progress(one, NOW + 5) == "pong"
 
 
 def test_a_token_that_ends_sooner_is_looked_at_when_it_ends() -> None:
@@ -62,7 +68,7 @@ def test_pings_come_between_three_quarters_and_the_whole_of_the_interval() -> No
     dues = []
     for _ in range(200):
         one, wire = silent(NOW - 5)
-        dues.append(upkeep().keep_alive(one, NOW))
+        dues.append(upkeep(ping_timeout_s=20.0).keep_alive(one, NOW))
         assert wire.pings == []
     assert min(dues) >= NOW + 10
     assert max(dues) <= NOW + 15
@@ -141,6 +147,6 @@ def test_who_confirms_by_acks_is_looked_at_when_one_is_overdue() -> None:
     one, wire = silent(NOW, ack_mode=True)
     one.push([message("m-1")], "live", 0, NOW)
     wire.progressed_at = NOW + 19
-    assert upkeep().keep_alive(one, NOW + 20) == NOW + 30
+    assert upkeep(ping_timeout_s=20.0).keep_alive(one, NOW + 20) == NOW + 30
     one.ack(["m-1"], NOW + 20)
     assert upkeep(ack_timeout_s=1.0).keep_alive(one, NOW + 20) == NOW + 21

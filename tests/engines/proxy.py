@@ -152,6 +152,8 @@ class Hold:
     def __init__(self, name: str, *, answers: bool, only: Callable[[list[bytes]], bool]) -> None:
         self.reached = asyncio.Event()
         self.answers = answers
+        self.count = 0
+        """How many steps were held."""
         self._name = name
         self._only = only
         self._held: list[Link] = []
@@ -164,6 +166,7 @@ class Hold:
     async def wait(self, link: Link) -> None:
         """Hold the link here."""
         self._held.append(link)
+        self.count += 1
         self.reached.set()
         await self._opened.wait()
 

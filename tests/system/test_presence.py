@@ -118,7 +118,7 @@ async def test_the_newer_process_of_a_name_wins_and_the_older_drains_with_exit_c
     redis_server: RedisServer,
 ) -> None:
     """alice is on the older one; bob comes to the newer one while he is still on the older one."""
-    async with stage(redis_server) as on:
+    async with stage(redis_server, inbox={"rescan_s": 0}) as on:
         older = await on.pods.start("pod-1")
         older.expected_exit, older.expected_errors = 3, {"pod.taken_over"}
         alice, bob = await on.live(older, "alice"), await on.live(older, "bob")

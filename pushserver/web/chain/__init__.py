@@ -8,7 +8,7 @@ names below.
 
 from __future__ import annotations
 
-__all__ = ["CATEGORIES", "CLIENT_IP", "CLOSE_CODE", "CREDENTIALS", "IDENTITY", "USER"]
+__all__ = ["CATEGORIES", "CLIENT_IP", "CLOSE_CODE", "CREDENTIALS", "IDENTITY", "REASON", "USER"]
 
 CLIENT_IP = "client_ip"
 """The client's address, text."""
@@ -20,5 +20,7 @@ USER = "user"
 """The username, text."""
 CATEGORIES = "categories"
 """The user's categories (`core.categories.Categories`)."""
+REASON = "reason"
+"""With a refusal: why, as the client is told and the log says; it quotes nothing secret."""
 CLOSE_CODE = "close_code"
 """With a refusal: upgrade all the same and close with this code, for a browser cannot read a status."""
