@@ -46,7 +46,11 @@ async def lost(pod: PodProcess, count: int) -> bool:
 @pytest.mark.gen_test(timeout=60)
 async def test_a_client_lost_during_the_chain_is_registered_nowhere(redis_server: RedisServer) -> None:
     """Redis is held while its categories are read: meanwhile the client closes, or is reset."""
-    async with RedisProxy(redis_server.port) as proxy, stage(redis_server) as on:
+    waits, limits = {"connect_wait_ms": 30_000}, {"handshake_timeout_s": 30}
+    async with (
+        RedisProxy(redis_server.port) as proxy,
+        stage(redis_server, redis=waits, limits=limits) as on,
+    ):
         pod = await on.pods.start("pod-1", redis_url=proxy.url)
         for count, leave in enumerate((close, reset), start=1):
             step = proxy.hold("HGETALL")
