@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from pushserver import __version__
 from pushserver.config import Settings
+from pushserver.core.alarm import Alarm
 from pushserver.core.client_ip import ClientIPRule
 from pushserver.core.clock import StoreClock
 from pushserver.core.context import Handler
@@ -22,7 +23,6 @@ from pushserver.delivery.presence import Presence
 from pushserver.delivery.reaper import Reaper
 from pushserver.delivery.session import Limits, Sessions
 from pushserver.development import token_secret
-from pushserver.exposure.alarm import Alarm
 from pushserver.exposure.null_sink import NullSink
 from pushserver.exposure.outlet import Outlet
 from pushserver.exposure.pubsub_sink import PubSubSink

@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 
 import structlog
 
+from pushserver.core.alarm import Alarm
 from pushserver.core.errors import SinkError, StoreError
 from pushserver.core.metrics import Metrics
-from pushserver.exposure.alarm import Alarm
 from pushserver.exposure.backoff import Backoff
 from pushserver.exposure.event import Event
 from pushserver.exposure.mover import MOVE_AT_ONCE, Mover, Spool

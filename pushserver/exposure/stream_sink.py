@@ -7,9 +7,9 @@ from typing import Protocol
 
 import structlog
 
+from pushserver.core.alarm import Alarm
 from pushserver.core.errors import SinkRefusedError, SinkUnavailableError, StoreError, StoreRefusedError
 from pushserver.core.metrics import Metrics
-from pushserver.exposure.alarm import Alarm
 from pushserver.exposure.event import Event
 
 __all__ = ["EventStream", "StreamSink"]

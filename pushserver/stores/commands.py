@@ -12,7 +12,10 @@ import time
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from pushserver.core.errors import StoreError, StoreUnavailableError
+import structlog
+
+from pushserver.core.alarm import Alarm
+from pushserver.core.errors import StoreError, StoreRefusedError, StoreUnavailableError
 from pushserver.core.metrics import Metrics
 from pushserver.stores.cluster import Cluster
 from pushserver.stores.faults import is_noscript, redirect, store_error
@@ -21,6 +24,8 @@ from pushserver.stores.lanes import ClusterLanes, Lanes, OneLane
 from pushserver.stores.scripts import Script, script
 
 __all__ = ["Argument", "Commands"]
+
+log = structlog.get_logger(__name__)
 
 
 class Commands:
@@ -51,6 +56,7 @@ class Commands:
         )
         self._metrics = metrics
         self._max_waiting = max_waiting
+        self._alarm = Alarm()
         self.last_fault: float | None = None
         """Monotonic second until which the last fault lasted, so of the first answer after it; None at first.
 
@@ -125,7 +131,9 @@ class Commands:
             elif command.script is not None and is_noscript(result):
                 untaught.append(command)
             elif not self._redirected(command, result):
-                kinds.add(self._fault(result, [command]).kind)
+                fault = self._fault(result, [command])
+                kinds.add(fault.kind)
+                self._tell(command, fault)
         if lasted and not self._fault_lasts:
             self.last_fault = time.monotonic()
         _teach(untaught)
@@ -135,6 +143,12 @@ class Commands:
     def _redirected(self, command: Command, result: Exception) -> bool:
         to = redirect(result)
         return to is not None and self._lanes.follow(command, to)
+
+    def _tell(self, command: Command, fault: StoreError) -> None:
+        """An operator is needed, so it is said once a minute; whose key it is shows whom to help."""
+        if isinstance(fault, StoreRefusedError) and self._alarm.due():
+            keys = command.args[3:4] if command.args[0] in {b"EVALSHA", b"EVAL"} else command.args[1:2]
+            log.error("redis.refused", kind=fault.kind, reason=fault.reason, keys=keys)
 
     def lost(self, batch: list[Command], error: BaseException) -> None:
         """A round trip failed as a whole."""

@@ -8,9 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 from tornado.ioloop import IOLoop
 
+from pushserver.core.alarm import Alarm
 from pushserver.core.errors import SinkError, SinkRefusedError, SinkUnavailableError, StoreUnavailableError
 from pushserver.core.metrics import Metrics
-from pushserver.exposure.alarm import Alarm
 from pushserver.exposure.outlet import Outlet
 from tests.exposure.examples import an_event, some_events
 from tests.exposure.fakes import FakeSink, FakeSpool, Pause

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
+from pushserver.core.alarm import Alarm
 from pushserver.core.errors import (
     SinkError,
     SinkRefusedError,
@@ -12,7 +13,6 @@ from pushserver.core.errors import (
     StoreUnavailableError,
 )
 from pushserver.core.metrics import Metrics
-from pushserver.exposure.alarm import Alarm
 from pushserver.exposure.event import build_events
 from pushserver.exposure.stream_sink import StreamSink
 from pushserver.stores.exposure_stream import ExposureStream

@@ -4,6 +4,7 @@ import asyncio
 import random
 
 import pytest
+from structlog.testing import capture_logs
 
 from pushserver.core.errors import StoreRefusedError, StoreUnavailableError
 from pushserver.core.metrics import Metrics
@@ -318,3 +319,24 @@ async def test_every_node_answers_what_is_asked_of_each(commands: Commands) -> N
     answers = await commands.on_each_node("PING")
     assert set(answers) == {b"PONG"}
     assert len(answers) in {1, 3}
+
+
+# -- what an operator has to know
+
+
+@pytest.mark.gen_test
+async def test_a_command_that_redis_refuses_is_told_with_its_key_and_not_again_at_once(
+    redis_server: RedisServer,
+) -> None:
+    with redis_server.client() as redis:
+        redis.set("ps:inbox:{alice}", "no list")
+    async with commands_of(redis_server.url) as commands:
+        with capture_logs() as lines:
+            for _ in range(3):
+                with pytest.raises(StoreRefusedError):
+                    await commands.script(
+                        "inbox_remove", ["ps:inbox:{alice}", "ps:missed:{alice}"], ["", 1, "m-1"]
+                    )
+    told = [line for line in lines if line["event"] == "redis.refused"]
+    assert [line["keys"] for line in told] == [(b"ps:inbox:{alice}",)]
+    assert "WRONGTYPE" in told[0]["reason"]

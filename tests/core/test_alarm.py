@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pushserver.exposure.alarm import Alarm
+from pushserver.core.alarm import Alarm
 
 
 def test_a_line_is_due_at_once_and_then_once_a_minute() -> None:
