@@ -328,8 +328,9 @@ async def test_every_node_answers_what_is_asked_of_each(commands: Commands) -> N
 async def test_a_command_that_redis_refuses_is_told_with_its_key_and_not_again_at_once(
     redis_server: RedisServer,
 ) -> None:
+    keys = ["ps:inbox:{alice}", "ps:seq:{alice}", "ps:missed:{alice}"]
     with redis_server.client() as redis:
-        redis.set("ps:inbox:{alice}", "no list")
+        redis.set(keys[0], "no list")
     async with commands_of(redis_server.url) as commands:
         with capture_logs() as lines:
             for _ in range(3):
