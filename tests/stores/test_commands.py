@@ -335,9 +335,7 @@ async def test_a_command_that_redis_refuses_is_told_with_its_key_and_not_again_a
         with capture_logs() as lines:
             for _ in range(3):
                 with pytest.raises(StoreRefusedError):
-                    await commands.script(
-                        "inbox_remove", ["ps:inbox:{alice}", "ps:missed:{alice}"], ["", 1, "m-1"]
-                    )
+                    await commands.script("inbox_read", keys, [10])
     told = [line for line in lines if line["event"] == "redis.refused"]
     assert [line["keys"] for line in told] == [(b"ps:inbox:{alice}",)]
     assert "WRONGTYPE" in told[0]["reason"]
