@@ -44,6 +44,13 @@ async def all_are_served(commands: Commands) -> bool:
     return await served(commands, USERS) == USERS
 
 
+async def pings(commands: Commands) -> bool:
+    try:
+        return bool(await commands.call("PING") == b"PONG")
+    except StoreUnavailableError:
+        return False
+
+
 def users_of(cluster: RedisCluster, node: RedisServer) -> list[str]:
     return [user for user in USERS if cluster.node_of(user) is node]
 
@@ -168,7 +175,7 @@ async def test_a_command_without_a_key_goes_to_a_node_that_answers(redis_cluster
             await eventually(lambda: all_are_served(commands))
             node.freeze()
             assert await served(commands, users_of(redis_cluster, node)) == []
-            assert await asyncio.gather(*(commands.call("PING") for _ in range(5))) == [b"PONG"] * 5
+            await eventually(lambda: pings(commands), within_s=2)
             node.thaw()
 
 
