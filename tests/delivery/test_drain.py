@@ -132,10 +132,11 @@ async def test_a_goodbye_that_was_said_before_is_waited_for() -> None:
 
 
 @pytest.mark.gen_test
-async def test_at_the_deadline_whoever_is_left_is_cut() -> None:
+async def test_at_the_deadline_whoever_is_left_is_told_and_cut() -> None:
     bench = Bench(600.0)
     wires = bench.come(3)
     leaving = Wire()
     bench.leaving.add(connection(wire=leaving))
     assert bench.drain.cut() == 4
     assert all(wire.aborted for wire in [*wires, leaving])
+    assert told(wires) == 3

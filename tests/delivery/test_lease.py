@@ -189,9 +189,11 @@ async def test_a_start_gives_way_to_a_process_that_was_quicker(stores: Stores, m
 async def test_a_suspicion_brings_the_next_heartbeat_forward(stores: Stores, metrics: Metrics) -> None:
     old = Process(stores, metrics, lease_ms=600_000)
     await old.lease.start()
+    renewed = hold(stores.commands, "lease_renew", answers=True)
     async with old.beating() as beating:
-        await eventually(lambda: old.counted("redis_round_trips_total") > 3)
+        await renewed.reached.wait()
         await Process(stores, metrics).lease.start()
+        renewed.open()
         old.lease.check_soon()
         async with asyncio.timeout(5):
             await asyncio.wait([beating])
