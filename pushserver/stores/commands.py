@@ -145,8 +145,12 @@ class Commands:
         return to is not None and self._lanes.follow(command, to)
 
     def _tell(self, command: Command, fault: StoreError) -> None:
-        """An operator is needed, so it is said once a minute; whose key it is shows whom to help."""
-        if isinstance(fault, StoreRefusedError) and self._alarm.due():
+        """An operator is needed, so it is said once a minute; whose key it is shows whom to help.
+
+        Of plain errors only that a key holds another type: the others are somebody's who expects them.
+        """
+        known = fault.kind != "error" or "WRONGTYPE" in fault.reason
+        if isinstance(fault, StoreRefusedError) and known and self._alarm.due():
             keys = command.args[3:4] if command.args[0] in {b"EVALSHA", b"EVAL"} else command.args[1:2]
             log.error("redis.refused", kind=fault.kind, reason=fault.reason, keys=keys)
 
