@@ -205,6 +205,17 @@ def test_one_that_hangs_is_neither_joined_nor_pushed_aside(
     assert (folder / "valkey.log").read_text().count("is starting oO0") == 1
 
 
+def test_one_that_does_not_stop_is_killed(
+    engine: EmbeddedValkey, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "STOP_S", 0.1)
+    engine.start()
+    pid = process_id(folder)
+    os.kill(pid, signal.SIGSTOP)
+    engine.stop()
+    assert is_gone(pid)
+
+
 def test_one_that_cannot_start_is_an_error_that_says_where_to_look(
     engine: EmbeddedValkey, folder: Path
 ) -> None:
