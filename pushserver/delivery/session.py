@@ -223,8 +223,6 @@ class Sessions:
 
     def _visit(self, connection: Connection, now: float) -> float | None:
         """Look at a connection: expired, stalled, or due for a ping. The second of the next look."""
-        if not connection.is_open():
-            return None
         expiry = self._upkeep.expiry(connection, now)
         if expiry <= now:
             self.end(connection, CloseCode.NOT_AUTHENTICATED, "token expired")

@@ -114,6 +114,14 @@ def test_a_connection_with_several_of_the_values_is_meant_once() -> None:
     assert manager.matching({"vip": ("1", "2")}) == [both]
 
 
+def test_a_value_that_stands_twice_among_the_categories_is_one() -> None:
+    manager, twice = Manager(), one(vip=("1", "1"))
+    manager.add(twice)
+    assert manager.matching({"vip": ("1",)}) == [twice]
+    manager.remove(twice)
+    assert manager.category_count == 0
+
+
 def test_changed_categories_count_at_once_and_completely() -> None:
     manager, moved, other = Manager(), one(vip=("1",), hall=("9",)), one("bob", vip=("1",))
     manager.add(moved)

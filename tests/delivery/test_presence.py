@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
 
 from pushserver.core.errors import StoreRefusedError, StoreUnavailableError
 from pushserver.core.metrics import Metrics
+from pushserver.delivery import presence
 from pushserver.delivery.connection import Connection
 from pushserver.delivery.manager import Manager
 from pushserver.delivery.presence import MAX_BATCH, Presence
@@ -81,6 +83,12 @@ class Bench:
 @pytest.fixture
 def bench(stores: Stores, metrics: Metrics) -> Bench:
     return Bench(stores, metrics)
+
+
+@pytest.fixture(autouse=True)
+def _rests_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundredth of a second; the test of the rests' length sets another."""
+    monkeypatch.setattr(presence, "random", SimpleNamespace(uniform=lambda least, most: 0.01))
 
 
 # -- coming and going
@@ -340,8 +348,11 @@ async def test_whoever_goes_while_redis_is_away_is_told_at_the_next_try(bench: B
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("step", ["index_add", "presence_set", "presence_remove", "index_remove"])
-async def test_a_redis_that_refuses_is_not_asked_in_a_tight_loop(bench: Bench, step: str) -> None:
+async def test_a_redis_that_refuses_is_not_asked_in_a_tight_loop(
+    bench: Bench, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Several users that fail one after the other share their tries: less than 10 a second."""
+    monkeypatch.setattr(presence, "random", SimpleNamespace(uniform=lambda least, most: least))
     await bench.take(1)
     removes = step.endswith("remove")
     here = [bench.come(f"user-{number}") for number in range(5)] if removes else []

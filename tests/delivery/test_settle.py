@@ -98,6 +98,12 @@ def bench(stores: Stores, metrics: Metrics) -> Bench:
     return Bench(stores, metrics)
 
 
+@pytest.fixture(autouse=True)
+def _pauses_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A twentieth; the test of the pauses' length sets another."""
+    monkeypatch.setattr(settle, "_jittered", lambda seconds: seconds / 20)
+
+
 @pytest.mark.gen_test
 async def test_a_confirmed_message_is_exposed_and_leaves_the_inbox(bench: Bench) -> None:
     one = await bench.pushed("alice", "m-1", "m-2")
@@ -164,9 +170,8 @@ async def test_while_the_sink_fails_nothing_is_lost_and_nothing_is_settled(
 @pytest.mark.parametrize("answers", [False, True])
 @pytest.mark.parametrize("error", [StoreUnavailableError("timeout", ""), StoreRefusedError("readonly", "")])
 async def test_a_removal_is_repeated_until_it_was_answered_and_its_exposure_is_not(
-    bench: Bench, answers: bool, error: StoreUnavailableError, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, answers: bool, error: StoreUnavailableError
 ) -> None:
-    monkeypatch.setattr(settle, "RETRY_S", 0.02)
     fault = refuse(bench.stores.commands, "inbox_remove", times=2, answers=answers, error=error)
     one = await bench.pushed("alice", "m-1", "m-2")
     bench.confirm(one)
@@ -181,15 +186,18 @@ async def test_a_removal_is_repeated_until_it_was_answered_and_its_exposure_is_n
 
 
 @pytest.mark.gen_test
-async def test_a_removal_that_is_refused_is_tried_a_few_times_a_second_and_no_more(bench: Bench) -> None:
+async def test_a_removal_that_is_refused_is_tried_a_few_times_a_second_and_no_more(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Many users at once are one try."""
+    monkeypatch.setattr(settle, "_jittered", lambda seconds: seconds / 2)
     fault = refuse(bench.stores.commands, "inbox_remove")
     for number in range(5):
         bench.confirm(await bench.pushed(f"user-{number}", "m-1"))
         await eventually(lambda: fault.count > number)  # noqa: B023 - awaited in its turn
     began, met = asyncio.get_running_loop().time(), fault.count
-    await eventually(lambda: fault.count >= met + 3 * 5)
-    assert asyncio.get_running_loop().time() - began > 2 * 0.25
+    await eventually(lambda: fault.count >= met + 2 * 5)
+    assert asyncio.get_running_loop().time() - began > 0.25
     fault.end()
     await bench.drained()
 
