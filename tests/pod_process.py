@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import signal
@@ -25,6 +26,7 @@ START_S = 20.0
 STOP_S = 15.0
 EXIT_OK = 0
 KILLED = -signal.SIGKILL
+_PR_SET_PDEATHSIG = 1
 
 Environ = Mapping[str, str]
 """Variables besides those of the test run."""
@@ -43,6 +45,12 @@ def flags(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _without_settings(environ: Environ) -> Environ:
     """What the developer set for a pod of their own is not for the tests'."""
     return {name: value for name, value in environ.items() if not name.startswith("PUSHSERVER_")}
+
+
+def _die_with_the_tests() -> None:
+    """In the child: a test run that is killed itself leaves no pod behind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class PodProcess:
@@ -64,6 +72,7 @@ class PodProcess:
             stdout=self._stdout,
             stderr=self._stderr,
             start_new_session=True,
+            preexec_fn=_die_with_the_tests,  # noqa: PLW1509 - one system call, which takes no lock
             cwd=folder,
             env={**_without_settings(os.environ), **environ},
         )
@@ -171,7 +180,7 @@ class PodProcess:
         self.signal(signal.SIGTERM)
 
     def freeze(self) -> None:
-        """Let it hang (SIGSTOP)."""
+        """Let it hang."""
         self._signal_group(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -231,15 +240,10 @@ class PodProcesses:
         self._sections = sections
         self.all: list[PodProcess] = []
 
-    def spawn(
-        self,
-        name: str,
-        *,
-        redis_url: str = "",
-        environ: Environ = NO_MORE,
-        **sections: Mapping[str, Any],
+    async def start(
+        self, name: str, *, redis_url: str = "", environ: Environ = NO_MORE, **sections: Mapping[str, Any]
     ) -> PodProcess:
-        """Begin to start a pod; `started` is to be awaited. `sections` overrides any setting."""
+        """Start a pod and wait until it takes traffic. `sections` overrides any setting."""
         given: dict[str, dict[str, Any]] = {
             "server": {"port": 0},
             "admin": {"port": 0},
@@ -255,18 +259,6 @@ class PodProcesses:
                 given.setdefault(section, {}).update(values)
         pod = PodProcess(flags(given), environ=environ)
         self.all.append(pod)
-        return pod
-
-    async def start(
-        self,
-        name: str,
-        *,
-        redis_url: str = "",
-        environ: Environ = NO_MORE,
-        **sections: Mapping[str, Any],
-    ) -> PodProcess:
-        """Start a pod and wait until it takes traffic."""
-        pod = self.spawn(name, redis_url=redis_url, environ=environ, **sections)
         await pod.started()
         return pod
 
