@@ -39,6 +39,8 @@ EXIT_TAKEN_OVER = 3
 START_S = 30.0
 """How long a start waits for Redis before it gives up."""
 LAG_EVERY_S = 0.25
+FREEZE_EVERY = 1000
+"""Connections after which the garbage collector is told to leave alone what is there."""
 RELEASE_S = 2.0
 """What is kept of the drain's time for presence, lease, sink and disconnecting; half of it if it is short."""
 
@@ -177,10 +179,17 @@ class Server:
 
     async def _watch_loop(self) -> None:
         loop = asyncio.get_running_loop()
+        frozen = 0
         while True:
             due = loop.time() + LAG_EVERY_S
             await asyncio.sleep(LAG_EVERY_S)
             self._app.metrics.loop_lag.observe(max(0.0, loop.time() - due))
+            connections = len(self._app.manager)
+            if connections >= frozen + FREEZE_EVERY:
+                # Connections live long and make no cycles: a collection need not walk them, which takes
+                # longer than the loop may be held.
+                gc.freeze()
+            frozen = connections if connections >= frozen + FREEZE_EVERY else min(frozen, connections)
 
     # -- stop
 
@@ -225,6 +234,7 @@ class Server:
     async def _release(self) -> None:
         """Presence and lease, after Redis has no more of ours; a Redis that is away lets them run out."""
         app = self._app
+        app.presence.leaving = True
         while app.presence.unflushed:  # noqa: ASYNC110 - bounded by the caller's deadline
             await asyncio.sleep(0.01)
         if self._heartbeat is not None:

@@ -127,7 +127,10 @@ class Connection:
         """How many more messages the window lets out; their bytes are looked at one by one."""
         if self.unconfirmed_bytes >= self._window.bytes:
             return 0
-        return max(0, (1 if self.suspect else self._window.messages) - self.unconfirmed)
+        window = self._window.messages
+        # What was confirmed and cannot be settled for now counts as well, or it would grow without bound.
+        unsettled = 2 * window - len(self.sent)
+        return max(0, min((1 if self.suspect else window) - self.unconfirmed, unsettled))
 
     def fits(self, size: int) -> bool:
         """Whether a frame fits the window's bytes; one always does when nothing is unconfirmed."""
@@ -250,6 +253,7 @@ class Connection:
             return
         for message_id in ids:
             self.sent.pop(message_id, None)
+        self._wake()
         if not self.sent:
             # An emptied dict keeps the room of what it held, up to 9 kB for a full window.
             self.sent.clear()

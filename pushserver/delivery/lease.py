@@ -93,6 +93,10 @@ class Lease:
         # Known before it is asked for: if the answer is lost, the boot that holds the name is our own.
         self.boot = await self._store.new_boot(self.boot)
         answer = await self._store.take(self.boot, self._about)
+        if answer.newer_is_dead:
+            # Boots are counted anew after the counter was lost; the dead one is no reason to stay away.
+            self.boot = await self._store.new_boot(answer.newer_boot)
+            answer = await self._store.take(self.boot, self._about)
         self._clock.adjust(answer.now_ms)
         self._refuse_newer(answer)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -24,6 +25,8 @@ __all__ = ["Presence"]
 
 log = structlog.get_logger(__name__)
 
+LATE_S = 60.0
+"""How long a closed socket may still deliver what was written to it."""
 MAX_BATCH = 1000
 """Users whose flushes begin in one callback of the loop."""
 
@@ -61,6 +64,10 @@ class Presence:
         self._waiters: dict[str, Waiters] = {}
         self._indexed: set[str] = set()
         self._announced: dict[str, object] = {}
+        self._late: dict[str, float] = {}
+        """Users of whom a write got no answer, until when it may still land (monotonic seconds)."""
+        self.leaving = False
+        """The lease is about to be released: nothing more is announced."""
         self.boot = 0
         """The boot to write under; 0 until there is a lease, and nothing is flushed before."""
         self.on_taken_over: Callable[[], None] = lambda: None
@@ -90,7 +97,7 @@ class Presence:
         Only saves the flush that follows one round trip. Whoever announces and then does not connect
         calls `mark`. Raises `StoreError`.
         """
-        if user in self._indexed or user in self._flushing or self.boot == 0:
+        if self.leaving or user in self._indexed or user in self._flushing or self.boot == 0:
             return
         token = object()
         self._announced[user] = token
@@ -116,7 +123,7 @@ class Presence:
     @property
     def unflushed(self) -> int:
         """Users whose presence in Redis may differ from the Manager."""
-        return len(self._dirty) + len(self._flushing) + len(self._resting)
+        return len(self._dirty) + len(self._flushing) + len(self._resting) + len(self._announced)
 
     # -- flushing
 
@@ -170,7 +177,11 @@ class Presence:
         with self._flush_of(user, waiting):
             # Who waits for the flush wants the inbox as well, as it stands right after the write.
             count = self._page if waiting else 0
-            page = await self._store.write(boot, user, self._clock.now_ms(), count)
+            try:
+                page = await self._store.write(boot, user, self._clock.now_ms(), count)
+            except StoreError:
+                self._late[user] = time.monotonic() + LATE_S
+                raise
             self._metrics.presence_writes.labels("written").inc()
             if not page.written:
                 self.on_taken_over()
@@ -182,6 +193,11 @@ class Presence:
         with self._flush_of(user, waiting):
             await self._store.remove(boot, user)
             self._metrics.presence_writes.labels("removed").inc()
+            if self._late.pop(user, 0.0) > time.monotonic():
+                # A write without an answer may land behind this removal, and nothing would point to the
+                # field: its index entry stays until it is removed once more.
+                asyncio.get_running_loop().call_later(LATE_S, self.mark, user)
+                return
             # Out of our books before it is out of Redis: a connect in between writes the entry again.
             self._indexed.discard(user)
             self._announced.pop(user, None)

@@ -60,7 +60,7 @@ class Reaper:
                 log.warning("reaper.failed", reason=error.kind)
 
     async def reap(self) -> None:
-        """Reap every pod whose lease has run out. Raises `StoreError`; the rest is for the next time.
+        """Reap every pod whose lease has run out; what fails is for the next time. Raises `StoreError`.
 
         Not before Redis has answered for one full lease without a fault: a Redis that hung makes every pod
         look dead. That only spares work; the boots keep it right.
@@ -69,18 +69,31 @@ class Reaper:
         if time.monotonic() - sound_since < self._lease_s:
             return
         for pod in await self._leases.expired(self._clock.now_ms()):
-            await self._reap(pod)
+            try:
+                await self._reap(pod)
+            except StoreError as error:
+                # One node of a cluster may be away; other pods' keys are on others.
+                log.warning("reaper.failed", dead_pod=pod, reason=error.kind)
 
     async def _reap(self, pod: str) -> None:
         boot = await self._leases.claim(pod)
         if boot == 0:
             return
-        removed = 0
-        if boot > 0:
-            async for users in self._presence.indexed(pod):
-                removed += sum(
-                    await asyncio.gather(*(self._presence.remove(boot, user, pod) for user in users))
-                )
+        removed = await self._remove_all(pod, boot) if boot > 0 else 0
         await self._leases.forget(pod, boot)
         self._metrics.pods_reaped.inc()
         log.info("pod.reaped", dead_pod=pod, dead_boot=boot, users=removed)
+
+    async def _remove_all(self, pod: str, boot: int) -> int:
+        """Remove every presence field there; raises what failed only after all were tried."""
+        removed, failed = 0, None
+        async for users in self._presence.indexed(pod):
+            removals = (self._presence.remove(boot, user, pod) for user in users)
+            for answer in await asyncio.gather(*removals, return_exceptions=True):
+                if isinstance(answer, BaseException):
+                    failed = answer
+                else:
+                    removed += answer
+        if failed is not None:
+            raise failed
+        return removed

@@ -108,6 +108,8 @@ class Lane:
         self._in_flight: dict[asyncio.Task[None], list[Command]] = {}
         self._flush_due = False
         self._pause_s = 0.0
+        self._most = MAX_PIPELINE
+        """Commands in a pipeline now: fewer after a try was lost, for its answers may have been too large."""
         self._try_at = 0.0
         self._retry: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -160,7 +162,7 @@ class Lane:
 
     def _take(self) -> list[Command]:
         batch: list[Command] = []
-        while self._waiting and len(batch) < MAX_PIPELINE:
+        while self._waiting and len(batch) < self._most:
             command = self._waiting.popleft()
             # What nobody waits for any more is not worth sending.
             if not command.answer.done():
@@ -197,6 +199,7 @@ class Lane:
             await self._reconnect()
         else:
             self._pause_s = 0.0
+            self._most = min(MAX_PIPELINE, self._most * 2)
 
     async def _execute(self, batch: list[Command]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
@@ -216,6 +219,8 @@ class Lane:
         # What was on its way when the engine went away is no try of its own: all of it fails at once.
         grown = self._pause_s * 2 if trying else self._pause_s
         self._pause_s = min(1.0, max(0.1, grown))
+        if trying:
+            self._most = max(1, self._most // 2)
         # Jitter, so that the pods of a cluster do not come back in step. No secret hangs on it.
         pause = self._pause_s * random.uniform(0.5, 1.0)  # noqa: S311
         self._try_at = asyncio.get_running_loop().time() + pause

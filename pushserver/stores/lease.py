@@ -20,6 +20,8 @@ class LeaseAnswer:
     newer_boot: int = 0
     """Above 0 when a process with a larger boot holds the name."""
     newer_host: str = ""
+    newer_is_dead: bool = False
+    """The lease of that larger boot has run out: the counter of boots was lost or went back."""
 
 
 class LeaseStore:
@@ -45,7 +47,8 @@ class LeaseStore:
         keys = [self._keys.pod(self._pod)]
         answer = await self._commands.script("lease_take", keys, [boot, self._lease_ms, *flat])
         if answer[0] == 0:
-            return LeaseAnswer(False, answer[1], answer[2], answer[3].decode("utf-8", "replace"))
+            host = answer[3].decode("utf-8", "replace")
+            return LeaseAnswer(False, answer[1], answer[2], host, newer_is_dead=answer[4] == 1)
         await self._index(answer[2])
         return LeaseAnswer(True, answer[1])
 
@@ -92,11 +95,11 @@ class LeaseStore:
     async def forget(self, pod: str, boot: int) -> None:
         """Delete a dead pod's keys if it is still `boot`, then its place in the index of pods.
 
-        A pod that comes back at this very moment puts itself into that index again at its next heartbeat.
+        A pod that came back meanwhile keeps both.
         """
         if boot > 0:
             await self._commands.script("lease_reaped", self._of(pod), [boot])
-        await self._commands.call("ZREM", self._keys.pods, pod)
+        await self._commands.script("pods_forget", [self._keys.pods], [pod])
 
     def _of(self, pod: str) -> list[str]:
         return [self._keys.pod(pod), self._keys.pod_users(pod), self._keys.feed(pod)]

@@ -275,9 +275,28 @@ async def test_never_more_than_the_window_is_unconfirmed(bench: Bench) -> None:
         await eventually(lambda: one.room() == 0)
         assert one.unconfirmed == 4
         one.pong(wire.pings[-1], 0.0)
+        await bench.settle(one, wire.ids)
         await eventually(lambda: one.room() == 0 or len(wire.ids) == 25)
     assert await running == CaughtUp(25, Missed())
     assert wire.ids == names(25)
+
+
+@pytest.mark.gen_test
+async def test_what_is_confirmed_and_cannot_be_settled_stops_the_window_at_twice_its_size(
+    bench: Bench,
+) -> None:
+    await bench.send(*names(25))
+    wire = Wire()
+    one = connection(wire=wire, window=limits(messages=4))
+    running = asyncio.ensure_future(bench.catch_up.run(one, None))
+    for pushed in (4, 8):
+        await eventually(lambda pushed=pushed: len(wire.ids) == pushed)
+        one.pong(wire.pings[-1], 0.0)
+    assert (one.unconfirmed, one.room(), len(wire.ids)) == (0, 0, 8)
+    await bench.settle(one, wire.ids)
+    await eventually(lambda: len(wire.ids) > 8)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 @pytest.mark.gen_test

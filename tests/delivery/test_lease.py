@@ -186,6 +186,14 @@ async def test_a_start_gives_way_to_a_process_that_was_quicker(stores: Stores, m
 
 
 @pytest.mark.gen_test
+async def test_a_larger_boot_that_is_dead_keeps_nobody_away(process: Process) -> None:
+    """The counter of boots was lost, and a lease of the old count has run out."""
+    await process.stores.commands.call("HSET", "ps:pod:{pod-1}", "boot", 9, "expires", 1, "host", "gone")
+    await process.lease.start()
+    assert process.lease.boot == 10
+
+
+@pytest.mark.gen_test
 async def test_a_suspicion_brings_the_next_heartbeat_forward(stores: Stores, metrics: Metrics) -> None:
     old = Process(stores, metrics, lease_ms=600_000)
     await old.lease.start()

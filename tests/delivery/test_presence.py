@@ -71,6 +71,9 @@ class Bench:
     async def indexed(self) -> set[str]:
         return {user async for users in self.stores.presence.indexed("pod-1") for user in users}
 
+    async def indexed_is(self, users: set[str]) -> bool:
+        return await self.indexed() == users
+
     async def barrier(self) -> None:
         """Whatever could have been sent by now was sent and answered, unless it is held."""
         for _ in range(3):
@@ -683,3 +686,23 @@ async def test_after_any_coming_and_going_presence_is_exact(bench: Bench, seed: 
     assert await bench.indexed() == truth
     assert bench.presence._waiters == bench.presence._announced == {}
     assert bench.presence._indexed == truth
+
+
+@pytest.mark.gen_test
+async def test_a_write_that_may_still_land_keeps_its_index_entry_until_it_was_removed_once_more(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who writes without an answer, and then sees the user go, leaves a trace for whoever mends it."""
+    monkeypatch.setattr(presence, "LATE_S", 0.2)
+    await bench.take(1)
+    fault = refuse(bench.commands, "presence_set")
+    one, flushed = bench.connect()
+    await eventually(lambda: fault.count)
+    bench.go(one)
+    assert await flushed is None
+    fault.end()
+    await bench.at_rest()
+    assert await bench.indexed() == {"alice"}
+    await bench.stores.presence.write(1, "alice", 0, 0)
+    await eventually(lambda: bench.indexed_is(set()))
+    assert await bench.boot_of() is None

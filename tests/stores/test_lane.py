@@ -194,7 +194,8 @@ async def test_an_engine_that_is_away_is_tried_by_one_pipeline_at_a_time() -> No
     # The first pause is short, however many pipelines failed at once.
     assert time.monotonic() - away_since < 0.35
     await eventually(lambda: len(client.sizes) == 7)
-    assert (client.most, client.sizes) == (1, [500] * 7)
+    # Ever smaller, for what does not come back in time may have been too much at once.
+    assert (client.most, client.sizes) == (1, [500] * 5 + [250, 125])
     await commands.close()
     await asyncio.gather(*sent, return_exceptions=True)
 

@@ -333,3 +333,26 @@ async def test_a_host_that_is_no_text_can_be_named(lease: LeaseStore, commands: 
     await commands.call("HSET", keys.pod("pod-1"), "host", b"\xff\xfe")
     assert (await lease.renew(7)).newer_host == "\ufffd\ufffd"
     assert (await lease.take(7, ABOUT)).newer_host == "\ufffd\ufffd"
+
+
+# -- what a lost counter or a return at the wrong moment would break
+
+
+@pytest.mark.gen_test
+async def test_a_pod_that_came_back_while_it_was_forgotten_stays_in_the_index(commands: Commands) -> None:
+    keys = Keys("ps:")
+    leases = LeaseStore(commands, keys, "pod-1", 60_000)
+    await leases.take(await leases.new_boot(0), {"host": "h"})
+    await LeaseStore(commands, keys, "pod-2", 1000).forget("pod-1", 99)
+    assert await commands.call("ZSCORE", keys.pods, "pod-1") is not None
+
+
+@pytest.mark.gen_test
+async def test_a_larger_boot_that_is_dead_is_told_apart_from_one_that_lives(commands: Commands) -> None:
+    keys = Keys("ps:")
+    await commands.call("HSET", keys.pod("pod-1"), "boot", 9, "expires", 1, "host", "gone")
+    answer = await LeaseStore(commands, keys, "pod-1", 60_000).take(1, {"host": "h"})
+    assert (answer.held, answer.newer_boot, answer.newer_is_dead) == (False, 9, True)
+    await LeaseStore(commands, keys, "pod-1", 60_000).take(10, {"host": "h"})
+    answer = await LeaseStore(commands, keys, "pod-1", 60_000).take(1, {"host": "h"})
+    assert (answer.held, answer.newer_boot, answer.newer_is_dead) == (False, 10, False)
