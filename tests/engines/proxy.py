@@ -96,6 +96,8 @@ class Link:
         self.proxy = proxy
         self._near = (reader, writer)
         self.task = asyncio.get_running_loop().create_task(self._run(), name="proxy link")
+        # Here, too: a task that is cancelled before its first step runs no line.
+        self.task.add_done_callback(lambda _: writer.transport.abort())
 
     async def _run(self) -> None:
         writers = [self._near[1]]
