@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pushserver.core.errors import SinkError, StoreError
 from pushserver.exposure.event import Event
 
-__all__ = ["FakeSink", "FakeSpool", "Pause"]
+__all__ = ["FakeSink", "FakeSpool", "HeldPause", "Pause"]
 
 
 class FakeSink:
@@ -122,3 +122,30 @@ class Pause:
         assert self._gate is not None, "nobody waits"
         self._begun.clear()
         self._gate.set_result(None)
+
+
+class HeldPause:
+    """Stands for `asyncio.sleep`: short, whatever is asked for; while held, no pause ends."""
+
+    def __init__(self) -> None:
+        self._begun = asyncio.Event()
+        self._free = asyncio.Event()
+        self._free.set()
+
+    async def __call__(self, seconds: float) -> None:
+        self._begun.set()
+        await self._free.wait()
+        await asyncio.sleep(min(seconds, 0.02))
+
+    def hold(self) -> None:
+        """From now on no pause ends."""
+        self._free.clear()
+        self._begun.clear()
+
+    async def begun(self) -> None:
+        """Wait until somebody pauses who was not pausing when it was held."""
+        await self._begun.wait()
+
+    def release(self) -> None:
+        """Let every pause end, also those to come: a first try after an outage may fail once more."""
+        self._free.set()

@@ -18,7 +18,7 @@ from pushserver.exposure.pubsub_topic import PubSubTopic
 from pushserver.stores.exposure_stream import ExposureStream
 from tests.engines.pubsub_emulator import PubSubEmulator
 from tests.exposure.examples import an_event, some_events
-from tests.exposure.fakes import Pause
+from tests.exposure.fakes import HeldPause
 from tests.exposure.subscription import Subscription, new_topic
 
 
@@ -35,13 +35,13 @@ def topic(pubsub_emulator: PubSubEmulator) -> PubSubTopic:
 
 
 @pytest.fixture
-def pause() -> Pause:
-    return Pause()
+def pause() -> HeldPause:
+    return HeldPause()
 
 
 @pytest.fixture
 def outlet(
-    io_loop: IOLoop, topic: PubSubTopic, stream: ExposureStream, metrics: Metrics, pause: Pause
+    io_loop: IOLoop, topic: PubSubTopic, stream: ExposureStream, metrics: Metrics, pause: HeldPause
 ) -> Iterator[Outlet]:
     outlet = Outlet(PubSubSink(topic), stream, "pod-1", metrics, pause=pause)
     io_loop.run_sync(outlet.start)
@@ -69,19 +69,20 @@ async def emptied(stream: ExposureStream) -> None:
 
 @pytest.mark.gen_test(timeout=60)
 async def test_what_is_accepted_while_pubsub_is_down_arrives_when_it_is_up(
-    pubsub_emulator: PubSubEmulator, topic: PubSubTopic, outlet: Outlet, stream: ExposureStream, pause: Pause
+    pubsub_emulator: PubSubEmulator, topic: PubSubTopic, outlet: Outlet, stream: ExposureStream, pause: HeldPause
 ) -> None:
     before, meanwhile, after = (some_events(200, prefix) for prefix in ("before", "meanwhile", "after"))
     async with Subscription(pubsub_emulator, topic.name) as subscription:
         await accept_each(outlet, before)
         await arrive(subscription, before)
+    pause.hold()
     await asyncio.to_thread(pubsub_emulator.stop)
     await accept_each(outlet, meanwhile)
     assert await stream.length() == 200
     await pause.begun()
     await asyncio.to_thread(pubsub_emulator.start)
     async with Subscription(pubsub_emulator, topic.name) as subscription:
-        pause.end()
+        pause.release()
         await arrive(subscription, meanwhile)
         await accept_each(outlet, after)
         await arrive(subscription, after)
@@ -90,7 +91,7 @@ async def test_what_is_accepted_while_pubsub_is_down_arrives_when_it_is_up(
 
 @pytest.mark.gen_test(timeout=60)
 async def test_nothing_is_lost_when_pubsub_hangs_under_load(
-    pubsub_emulator: PubSubEmulator, topic: PubSubTopic, outlet: Outlet, stream: ExposureStream, pause: Pause
+    pubsub_emulator: PubSubEmulator, topic: PubSubTopic, outlet: Outlet, stream: ExposureStream, pause: HeldPause
 ) -> None:
     """What it had received when it hung, it may publish later: then it arrives twice, alike."""
     sent: list[Event] = []
@@ -105,6 +106,7 @@ async def test_nothing_is_lost_when_pubsub_hangs_under_load(
     async with Subscription(pubsub_emulator, topic.name) as subscription:
         callers = [asyncio.create_task(load()) for _ in range(3)]
         arrived = await subscription.receive(50)
+        pause.hold()
         pubsub_emulator.freeze()
         await pause.begun()
         while await stream.length() < 200:
@@ -112,7 +114,7 @@ async def test_nothing_is_lost_when_pubsub_hangs_under_load(
         over.set()
         await asyncio.gather(*callers)
         pubsub_emulator.thaw()
-        pause.end()
+        pause.release()
         left = {event.data for event in sent} - {message.data for message in arrived}
         while left:
             left -= {message.data for message in await subscription.receive(1)}
