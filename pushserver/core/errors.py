@@ -4,6 +4,9 @@
     ├── ConfigError             a setting is wrong; the start stops
     ├── InvalidNameError        a username, message id, pod name or category breaks its rule
     ├── InvalidContentError     a stored content is no message frame
+    ├── InvalidFieldError       a field of a request is wrong                    HTTP 400
+    ├── IdReusedError           the id is another message's                      HTTP 409
+    ├── RecalledError           the message was recalled                         HTTP 410
     ├── NotAuthenticatedError   no token, or one that is not believed            HTTP 401
     ├── StoreError              Redis did not do what was asked
     │   ├── StoreUnavailableError   away, slow, loading, or moved: trying again helps   HTTP 503
@@ -20,10 +23,13 @@ from __future__ import annotations
 
 __all__ = [
     "ConfigError",
+    "IdReusedError",
     "InvalidContentError",
+    "InvalidFieldError",
     "InvalidNameError",
     "NotAuthenticatedError",
     "PushServerError",
+    "RecalledError",
     "SinkError",
     "SinkRefusedError",
     "SinkUnavailableError",
@@ -63,6 +69,31 @@ class InvalidContentError(PushServerError, ValueError):
         self.message_id = message_id
         self.reason = reason
         super().__init__(f"content of {message_id}: {reason}")
+
+
+class InvalidFieldError(PushServerError, ValueError):
+    """A field of a back end's request is wrong. `field` is its path ("to.users[3]"), "" for the whole."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        self.field = field
+        self.reason = reason
+        super().__init__(f"{field}: {reason}" if field else reason)
+
+
+class IdReusedError(PushServerError):
+    """A message of that id exists, and says something else or is for somebody else."""
+
+    def __init__(self, message_id: str) -> None:
+        self.message_id = message_id
+        super().__init__(f"{message_id} is the id of another message")
+
+
+class RecalledError(PushServerError):
+    """The message of that id was recalled, and is published no more."""
+
+    def __init__(self, message_id: str) -> None:
+        self.message_id = message_id
+        super().__init__(f"{message_id} was recalled")
 
 
 class NotAuthenticatedError(PushServerError):

@@ -1,0 +1,51 @@
+"""What a back end asks for: a message, for whom, and for how long."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from pushserver.core.categories import Categories
+from pushserver.core.jsontext import dump
+
+__all__ = ["Publication", "Published"]
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A message to publish, every field of it checked already.
+
+    Either `users` names whom it is for, or `categories` says what kind of users; no kind means everyone.
+    """
+
+    id: str
+    """The message id, which is the idempotency key as well."""
+    content: str
+    """What it says: JSON text, which goes to clients as it stands here."""
+    ttl_s: int
+    users: tuple[str, ...] = ()
+    """Usernames, none twice."""
+    categories: Categories | None = None
+    """None if it is for `users`."""
+    offline: bool = True
+    """False: for those only who are live right now; stored nowhere."""
+
+    @property
+    def digest(self) -> str:
+        """Tells a repeat from another message under the same id: of whom it is for, content, ttl, offline."""
+        to = {"users": sorted(self.users)} if self.categories is None else {"categories": self.categories}
+        text = dump([to, self.content, self.ttl_s, self.offline])
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of a publication."""
+
+    id: str
+    duplicate: bool = False
+    """Everybody it is for had it already, from an earlier publish of the same id."""
+    users: int | None = None
+    """Users it was for; None if it is for categories or everyone."""
+    online: int | None = None
+    """How many of them were present on some pod; None like `users`."""
