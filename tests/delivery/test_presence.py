@@ -475,7 +475,8 @@ async def test_a_pod_that_closes_ends_its_flushes_wherever_they_are(
     assert len(bench.tasks) == 0
     gate.open()
     await bench.barrier()
-    assert len(bench.tasks) == 0
+    # One that was resting is asked for once more, and cancelled before its first step.
+    await eventually(lambda: len(bench.tasks) == 0)
 
 
 # -- announcing
