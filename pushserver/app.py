@@ -19,11 +19,18 @@ from pushserver.core.metrics import Metrics
 from pushserver.core.names import pod_name_from_host
 from pushserver.delivery.catch_up import CatchUp
 from pushserver.delivery.content import Contents
+from pushserver.delivery.cursors import Cursors
 from pushserver.delivery.drain import Drain
+from pushserver.delivery.feed import Feed
+from pushserver.delivery.feeds import Feeds
 from pushserver.delivery.lease import Lease
+from pushserver.delivery.log_catch_up import LogCatchUp
+from pushserver.delivery.log_follower import LogFollower
+from pushserver.delivery.log_tail import LogTail
 from pushserver.delivery.manager import Manager
 from pushserver.delivery.presence import Presence
 from pushserver.delivery.publish import Publisher
+from pushserver.delivery.pushing import Pushing
 from pushserver.delivery.reaper import Reaper
 from pushserver.delivery.rescan import Rescan
 from pushserver.delivery.session import Sessions
@@ -36,6 +43,7 @@ from pushserver.parts import (
     build_door,
     build_lease,
     build_outlet,
+    build_publisher,
     build_reaper,
     build_stores,
     build_verifier,
@@ -63,9 +71,14 @@ class App:
     reaper: Reaper
     rescan: Rescan
     contents: Contents
+    tail: LogTail
     settler: Settler
     outlet: Outlet
     sessions: Sessions
+    feeds: Feeds
+    feed: Feed
+    log_follower: LogFollower
+    cursors: Cursors
     publisher: Publisher
     drain: Drain
     door: Door
@@ -92,6 +105,9 @@ class App:
             "categories": self.manager.category_count,
             "unflushed_presence": self.presence.unflushed,
             "settle_waiting": self.settler.waiting,
+            "hints_waiting": self.feeds.waiting,
+            "cursors_waiting": self.cursors.waiting,
+            "log_length": len(self.tail),
             "redis_waiting": self.stores.commands.waiting,
             "content_cache_bytes": self.contents.bytes,
             "tasks": len(self.tasks),
@@ -139,14 +155,20 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
         max_bytes=settings.content.max_bytes,
     )
     outlet = build_outlet(settings, stores, pod, metrics)
-    settler = Settler(outlet, stores.inbox, clock, metrics, tasks, pod=pod)
+    tail = LogTail(max_length=settings.log.max_length, retention_ms=settings.log.retention_s * 1000)
+    cursors = Cursors(stores.cursors, tail, clock)
+    settler = Settler(outlet, stores.inbox, clock, metrics, tasks, pod=pod, on_log_settled=cursors.settled)
+    pushing = Pushing(contents, clock, metrics)
     verifier, source = build_verifier(settings, clock), category_source(settings, stores)
     sessions = Sessions(
         pod=pod,
         manager=manager,
         presence=presence,
         inbox=stores.inbox,
-        catch_up=CatchUp(stores.inbox, contents, clock, metrics, page=page),
+        catch_up=CatchUp(stores.inbox, contents, pushing, metrics, page=page),
+        log_catch_up=LogCatchUp(tail, pushing, metrics),
+        tail=tail,
+        cursors=cursors,
         settler=settler,
         clock=clock,
         metrics=metrics,
@@ -156,9 +178,25 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
     )
     lease = build_lease(settings, stores, presence, metrics, pod)
     rescan = Rescan(stores.presence, manager, presence, sessions.look_again, every_s=settings.inbox.rescan_s)
+    feeds = Feeds(stores.feeds, stores.presence, metrics, tasks)
+    feed = Feed(
+        stores.feeds,
+        manager,
+        contents,
+        clock=clock,
+        metrics=metrics,
+        look_again=sessions.look_again,
+        pushed=sessions.pushed,
+        absent=presence.mark,
+        kick=sessions.kick,
+        recategorize=lambda user: None,
+        on_gap=rescan.now,
+    )
+    lease.open_feed, lease.check_feed = feed.open, feed.check
     lease.on_new_boot = rescan.now
     presence.on_taken_over = lease.check_soon
-    door = build_door(settings, sessions, presence, metrics, Gate(verifier, source, links))
+    gate = Gate(verifier, source, links, cursors.start)
+    door = build_door(settings, sessions, presence, metrics, gate)
     app = App(
         settings=settings,
         pod=pod,
@@ -174,7 +212,21 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
         settler=settler,
         outlet=outlet,
         sessions=sessions,
-        publisher=Publisher(stores.contents, stores.inbox, clock, metrics),
+        feeds=feeds,
+        feed=feed,
+        log_follower=LogFollower(
+            stores.log,
+            tail,
+            manager,
+            contents,
+            clock=clock,
+            metrics=metrics,
+            look_again=sessions.look_again,
+            pushed=sessions.pushed,
+        ),
+        cursors=cursors,
+        tail=tail,
+        publisher=build_publisher(settings, stores, feeds, metrics),
         drain=Drain(manager, sessions.leaving, spread_s=settings.drain.spread_s),
         door=door,
     )
@@ -188,6 +240,9 @@ def _gauges(app: App) -> None:
     read("users", "Users with a connection here", lambda: app.manager.user_count)
     read("presence_unflushed", "Users whose presence is to be written", lambda: app.presence.unflushed)
     read("settle_waiting", "Confirmed messages that wait to be settled", lambda: app.settler.waiting)
+    read("hints_waiting", "Hints that wait to be sent", lambda: app.feeds.waiting)
+    read("cursors_waiting", "Cursors of users that wait to be written", lambda: app.cursors.waiting)
+    read("log_length", "Messages of the log in memory", lambda: len(app.tail))
     read("redis_waiting", "Commands that wait for Redis", lambda: app.stores.commands.waiting)
     read("redis_away", "1 while Redis does not answer", lambda: app.stores.commands.away)
     read("content_cache_bytes", "Bytes of contents in memory", lambda: app.contents.bytes)

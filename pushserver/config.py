@@ -121,6 +121,7 @@ class DeliverySettings(_Section):
     ping_interval_s: Seconds = 25
     ping_timeout_s: Seconds = 10
     ack_timeout_s: Seconds = 30
+    log_confirm_s: SecondsOrOff = 2
 
 
 class InboxSettings(_Section):
@@ -136,6 +137,7 @@ class PublishSettings(_Section):
     """Repeats of a publish."""
 
     idempotency_s: Lifetime = 600
+    inline_bytes: Annotated[int, Field(ge=0, le=65_536)] = 1024
 
 
 class ContentSettings(_Section):
@@ -145,6 +147,13 @@ class ContentSettings(_Section):
     ttl_s: Lifetime = 7 * 86_400
     max_ttl_s: Lifetime = 30 * 86_400
     max_bytes: Annotated[int, Field(ge=1, le=16 * 1024 * 1024)] = 256 * 1024
+
+
+class LogSettings(_Section):
+    """The log of messages to categories and to everyone."""
+
+    retention_s: Lifetime = 7 * 86_400
+    max_length: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
 
 
 class ExposureSettings(_Section):
@@ -200,6 +209,7 @@ class Settings(BaseSettings):
     inbox: InboxSettings = InboxSettings()
     publish: PublishSettings = PublishSettings()
     content: ContentSettings = ContentSettings()
+    log: LogSettings = LogSettings()
     exposure: ExposureSettings = ExposureSettings()
     limits: LimitsSettings = LimitsSettings()
     drain: DrainSettings = DrainSettings()

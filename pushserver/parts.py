@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -18,8 +18,10 @@ from pushserver.core.client_ip import ClientIPRule
 from pushserver.core.clock import StoreClock
 from pushserver.core.context import Handler
 from pushserver.core.metrics import Metrics
+from pushserver.delivery.feeds import Feeds
 from pushserver.delivery.lease import Lease
 from pushserver.delivery.presence import Presence
+from pushserver.delivery.publish import Publisher
 from pushserver.delivery.reaper import Reaper
 from pushserver.delivery.session import Limits, Sessions
 from pushserver.development import token_secret
@@ -33,11 +35,15 @@ from pushserver.stores.client import connect
 from pushserver.stores.cluster import Cluster
 from pushserver.stores.commands import Commands
 from pushserver.stores.content import ContentStore
+from pushserver.stores.cursor import CursorStore
 from pushserver.stores.exposure_stream import ExposureStream
+from pushserver.stores.feed import FeedStore
 from pushserver.stores.inbox import Inbox
 from pushserver.stores.keys import Keys
 from pushserver.stores.lease import LeaseStore
+from pushserver.stores.log import LogStore
 from pushserver.stores.presence import PresenceStore
+from pushserver.stores.stream import StreamReader
 from pushserver.web.chain.admission import Admission
 from pushserver.web.chain.authenticate import Authenticate
 from pushserver.web.chain.categories import CategoriesLink, Source, from_claims, from_redis
@@ -55,6 +61,7 @@ __all__ = [
     "build_door",
     "build_lease",
     "build_outlet",
+    "build_publisher",
     "build_reaper",
     "build_stores",
     "build_verifier",
@@ -62,6 +69,7 @@ __all__ = [
     "connection_limits",
 ]
 
+READERS = 2
 CLOSE_S = 0.5
 """What a drain keeps of its time for this."""
 
@@ -79,6 +87,10 @@ class Stores:
     categories: CategoryStore
     leases: LeaseStore
     exposures: ExposureStream
+    reader: StreamReader
+    feeds: FeedStore
+    log: LogStore
+    cursors: CursorStore
 
     async def close(self) -> None:
         """Wait `CLOSE_S` for what is on its way, then disconnect: a Redis that hangs holds no exit."""
@@ -86,6 +98,7 @@ class Stores:
             async with asyncio.timeout(CLOSE_S):
                 await self.commands.close()
         await self.client.aclose()
+        await self.reader.close()
 
 
 def build_stores(settings: Settings, redis_url: str, pod: str, metrics: Metrics) -> Stores:
@@ -94,18 +107,31 @@ def build_stores(settings: Settings, redis_url: str, pod: str, metrics: Metrics)
     client = connect(redis_url, timeout_ms=redis.timeout_ms, max_connections=redis.max_connections)
     commands = Commands(client, metrics, timeout_s=redis.timeout_ms / 1000)
     keys = Keys(redis.prefix)
+    # Two reads wait for entries all the time: of the feed and of the log.
+    waiting = connect(redis_url, timeout_ms=redis.timeout_ms, max_connections=READERS)
+    reader = StreamReader(waiting, timeout_s=redis.timeout_ms / 1000)
+    idempotency_s = settings.publish.idempotency_s
     return Stores(
         client=client,
         commands=commands,
         clock=StoreClock(),
         presence=PresenceStore(commands, keys, pod),
-        inbox=Inbox(
-            commands, keys, cap=inbox.cap, ttl_s=inbox.ttl_s, idempotency_s=settings.publish.idempotency_s
-        ),
+        inbox=Inbox(commands, keys, cap=inbox.cap, ttl_s=inbox.ttl_s, idempotency_s=idempotency_s),
         contents=ContentStore(commands, keys),
         categories=CategoryStore(commands, keys),
         leases=LeaseStore(commands, keys, pod, settings.pod.lease_ms),
         exposures=ExposureStream(commands, keys.exposures, settings.exposure.spool_max),
+        reader=reader,
+        feeds=FeedStore(commands, keys, reader, pod),
+        log=LogStore(
+            commands,
+            keys,
+            reader,
+            max_length=settings.log.max_length,
+            retention_s=settings.log.retention_s,
+            idempotency_s=idempotency_s,
+        ),
+        cursors=CursorStore(commands, keys),
     )
 
 
@@ -116,6 +142,26 @@ class Gate:
     verifier: TokenVerifier
     source: Source
     links: Sequence[Handler]
+    cursor: Callable[[str], Awaitable[int]]
+    """Where a user stands in the log; who is new stands at its end."""
+
+
+def build_publisher(settings: Settings, stores: Stores, feeds: Feeds, metrics: Metrics) -> Publisher:
+    """Who stores messages and hints at them."""
+    return Publisher(
+        contents=stores.contents,
+        inbox=stores.inbox,
+        log=stores.log,
+        presence=stores.presence,
+        leases=stores.leases,
+        feeds=feeds,
+        clock=stores.clock,
+        metrics=metrics,
+        idempotency_s=settings.publish.idempotency_s,
+        inline_bytes=settings.publish.inline_bytes,
+        max_bytes=settings.content.max_bytes,
+        max_ttl_s=settings.content.max_ttl_s,
+    )
 
 
 def build_outlet(settings: Settings, stores: Stores, pod: str, metrics: Metrics) -> Outlet:
@@ -165,6 +211,7 @@ def connection_limits(settings: Settings) -> Limits:
         ping_interval_s=delivery.ping_interval_s,
         ping_timeout_s=delivery.ping_timeout_s,
         ack_timeout_s=delivery.ack_timeout_s,
+        log_confirm_s=delivery.log_confirm_s,
         frames_per_s=settings.limits.frames_per_s,
         per_user=settings.limits.connections_per_user,
     )
@@ -218,7 +265,7 @@ def build_door(
     )
     policy = OriginPolicy(settings.origin.allow, allow_loopback=settings.development)
     categories = CategoriesLink(
-        gate.source, presence.announce, connect_wait_ms=settings.redis.connect_wait_ms
+        gate.source, presence.announce, gate.cursor, connect_wait_ms=settings.redis.connect_wait_ms
     )
     return Door(
         chain=(

@@ -7,13 +7,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pushserver.backend import open_backend
 from pushserver.config import Settings
-from pushserver.core.clock import StoreClock
-from pushserver.core.metrics import Metrics
+from pushserver.core.jsontext import dump
+from pushserver.core.publication import Publication
 from pushserver.delivery.publish import Publisher
-from pushserver.development import DATA_DIRECTORY
-from pushserver.parts import Stores, build_stores
-from pushserver.stores.embedded import EmbeddedValkey, embedded_url
 
 __all__ = ["Seeds", "seed"]
 
@@ -39,57 +37,37 @@ def seed(settings: Settings, seeds: Seeds) -> int:
 
     Raises `StoreError` or `InvalidNameError`.
     """
-    if not settings.development:
-        return asyncio.run(_seed(settings, settings.redis.url.get_secret_value(), seeds))
-    folder = DATA_DIRECTORY / "valkey"
-    engine = EmbeddedValkey(folder)
-    engine.start()
-    try:
-        return asyncio.run(_seed(settings, embedded_url(folder), seeds))
-    finally:
-        engine.stop()
+    return asyncio.run(_seed(settings, seeds))
 
 
-async def _seed(settings: Settings, url: str, seeds: Seeds) -> int:
-    metrics = Metrics()
-    stores = build_stores(settings, url, "seed", metrics)
-    publisher = Publisher(stores.contents, stores.inbox, stores.clock, metrics)
-    try:
-        await _read_clock(stores)
-        return await _publish_all(publisher, seeds)
-    finally:
-        await stores.close()
+async def _seed(settings: Settings, seeds: Seeds) -> int:
+    async with open_backend(settings) as backend:
+        await _publish_all(backend.publisher, seeds)
+        return int(backend.evicted)
 
 
-async def _read_clock(stores: Stores) -> None:
-    clock: StoreClock = stores.clock
-    seconds, micros = await stores.commands.call("TIME")
-    clock.adjust(int(seconds) * 1000 + int(micros) // 1000)
-
-
-async def _publish_all(publisher: Publisher, seeds: Seeds) -> int:
-    evicted = 0
+async def _publish_all(publisher: Publisher, seeds: Seeds) -> None:
     for start in range(0, seeds.count, BATCH):
         end = min(start + BATCH, seeds.count)
         for user in seeds.users:
-            evicted += await _publish_some(publisher, seeds, user, range(start + 1, end + 1))
+            await _publish_some(publisher, seeds, user, range(start + 1, end + 1))
         _show(end, seeds.count, len(seeds.users))
-    return evicted
 
 
-async def _publish_some(publisher: Publisher, seeds: Seeds, user: str, numbers: range) -> int:
+async def _publish_some(publisher: Publisher, seeds: Seeds, user: str, numbers: range) -> None:
     """One user's share, in order: what is asked for in one turn of the loop travels in one pipeline."""
     sends = [
-        publisher.to_users(
-            [user],
-            {"number": number, "text": _filled_in(seeds.text, number, user)},
-            message_id=publisher.new_id(),
-            ttl_s=seeds.ttl_s,
+        publisher.publish(
+            Publication(
+                publisher.new_id(),
+                dump({"number": number, "text": _filled_in(seeds.text, number, user)}),
+                seeds.ttl_s,
+                (user,),
+            )
         )
         for number in numbers
     ]
-    answers = await asyncio.gather(*sends)
-    return sum(appended.evicted for answer in answers for appended in answer)
+    await asyncio.gather(*sends)
 
 
 def _filled_in(text: str, number: int, user: str) -> str:

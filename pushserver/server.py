@@ -112,6 +112,7 @@ class Server:
         await self._wait_for_redis()
         await check_engine(app.stores.commands, app.metrics)
         await app.lease.start()
+        await app.log_follower.load()
         try:
             await app.outlet.start()
         except SinkError as error:
@@ -121,6 +122,9 @@ class Server:
         for work, name in (
             (app.reaper.run(), "reaper"),
             (app.rescan.run(), "rescan"),
+            (app.feed.run(), "feed"),
+            (app.log_follower.run(), "log"),
+            (app.cursors.run(), "cursors"),
             (self._watch_loop(), "lag"),
         ):
             app.tasks.spawn(self._vital(work, name), name)
@@ -221,6 +225,7 @@ class Server:
         app.door.admission.draining = True
         cut = await self._say_goodbye(deadline - kept_s)
         settled = await _within(deadline - kept_s, app.settler.drained())
+        settled &= await _within(deadline - kept_s, app.cursors.drained())
         await app.outlet.drain(deadline - kept_s / 2)
         # The rest of the time is for `close`.
         released = await _within(deadline - kept_s / 4, self._release())

@@ -15,6 +15,7 @@ from pushserver.server import Server
 from pushserver.web.tokens import make_token
 from tests.client import Client, connect
 from tests.gate import silence
+from tests.texts import to_users
 
 __all__ = ["SECRET", "Pod", "eventually", "running_pod", "settings"]
 
@@ -58,7 +59,7 @@ class Pod:
     async def send(self, user: str, content: Any, message_id: str = "", ttl_s: int = 3600) -> str:
         """Put a message into the user's inbox; its id."""
         message_id = message_id or self.app.publisher.new_id()
-        await self.app.publisher.to_users([user], content, message_id=message_id, ttl_s=ttl_s)
+        await self.app.publisher.publish(to_users([user], content, message_id, ttl_s))
         return message_id
 
     async def inbox(self, user: str) -> list[str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from pushserver.core.errors import InvalidContentError
 from pushserver.core.frames import text_frame
-from pushserver.core.jsontext import dump, parse_strict
+from pushserver.core.jsontext import parse_strict
 
-__all__ = ["Message", "frame_of", "message_text"]
+__all__ = ["Message", "frame_of", "message_parts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +21,9 @@ class Message:
     """Milliseconds since 1970 by Redis' clock: the `time` of the message."""
 
 
-def message_text(message_id: str, time_ms: int, content: Any) -> str:
-    """The text of a message frame as `msg:ID` stores it. Raises `ValueError` for what is not JSON."""
-    return f'{{"type":"message","id":"{message_id}","time":{time_ms},"content":{dump(content)}}}'
+def message_parts(message_id: str, content: str) -> tuple[str, str]:
+    """The text of a message frame up to its time and behind it; `content` is JSON text."""
+    return f'{{"type":"message","id":"{message_id}","time":', f',"content":{content}}}'
 
 
 def frame_of(message_id: str, text: bytes, max_bytes: int) -> Message:

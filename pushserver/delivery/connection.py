@@ -7,6 +7,7 @@ It is kept for every idle user, so it is slotted and small, and it knows neither
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterable, Sequence
 from enum import Enum
 
@@ -14,12 +15,15 @@ from pushserver.core.categories import Categories
 from pushserver.core.close_codes import CloseCode
 from pushserver.core.message import Message
 from pushserver.delivery.receipts import Receipts
-from pushserver.delivery.sent import Sent
+from pushserver.delivery.sent import INBOX, LIVE_ONLY, Sent
 from pushserver.delivery.transport import Transport, Window
 from pushserver.exposure.event import Source, connection_part
 from pushserver.stores.inbox import Missed
 
-__all__ = ["Connection", "State"]
+__all__ = ["Connection", "Placed", "State"]
+
+Placed = tuple[int, Message]
+"""A message with its place in the log, or what stands for one (`delivery.sent`)."""
 
 
 class State(Enum):
@@ -46,12 +50,14 @@ class Connection:
         "bad_frames",
         "categories",
         "client_ip",
+        "cursor_at",
         "due_tick",
         "expires_at",
         "exposure_part",
         "frames_counted",
         "frames_second",
         "id",
+        "log_at",
         "opened",
         "sent",
         "state",
@@ -76,6 +82,7 @@ class Connection:
         transport: Transport,
         window: Window,
         ack_mode: bool,
+        log_at: int = 0,
     ) -> None:
         self.id = connection_id
         self.user = user
@@ -92,6 +99,10 @@ class Connection:
         """The `live` frame was sent."""
         self.upto = 0
         """Sequence of the inbox up to which this connection has seen it."""
+        self.log_at = log_at
+        """Place in the log of the last message that was given to this connection, or passed over for it."""
+        self.cursor_at = log_at
+        """Where the user's cursor stands, as far as this connection moved it."""
         self.suspect = False
         """A content is blamed: one message at a time until all are confirmed."""
         self.sent: dict[str, Sent] = {}
@@ -160,17 +171,43 @@ class Connection:
     # -- sending
 
     def push(self, messages: Sequence[Message], source: Source, now_ms: int, now: float) -> int:
-        """Write as many of `messages` as the window lets out, in one write; answers how many.
+        """Write as many of `messages` from the inbox as the window lets out, in one write; answers how many.
 
         Messages that are in `sent` already must not be among them.
         """
+        return self._push([(INBOX, message) for message in messages], source, now_ms, now, 0.0)
+
+    def push_log(self, entries: Sequence[Placed], source: Source, now_ms: int, now: float) -> int:
+        """As `push`, from the log, with their places; those up to `log_at` must not be among them.
+
+        The confirm of one that comes live, to many at once, can wait for `log_confirm_s`.
+        """
+        ping_by = self._ping_by(now) if source == "live" else 0.0
+        pushed = self._push(entries, source, now_ms, now, ping_by)
+        if pushed:
+            self.log_at = entries[pushed - 1][0]
+        return pushed
+
+    def push_live_only(self, message: Message, now_ms: int, now: float) -> bool:
+        """Write a message that is stored nowhere, if the connection is live, has room and did not have it."""
+        if self.state is not State.LIVE or message.id in self.sent:
+            return False
+        return bool(self._push([(LIVE_ONLY, message)], "live", now_ms, now, self._ping_by(now)))
+
+    def _ping_by(self, now: float) -> float:
+        # Spread, so that the receipts of a broadcast do not all come at once. No secret hangs on it.
+        return now + self._window.log_confirm_s * random.random()  # noqa: S311
+
+    def _push(
+        self, messages: Sequence[Placed], source: Source, now_ms: int, now: float, ping_by: float
+    ) -> int:
         out: list[bytes] = []
         end, pushed = self.transport.written, 0
-        for message in messages[: self.room()]:
+        for position, message in messages[: self.room()]:
             if not self.fits(len(message.frame)):
                 break
             end += len(message.frame)
-            self._remember(Sent(message, source, now_ms, end), now)
+            self._remember(Sent(message, position, source, now_ms, end), now, ping_by)
             out.append(message.frame)
             pushed += 1
             if self._receipts.overdue:
@@ -182,7 +219,7 @@ class Connection:
             self.transport.write(b"".join(out))
         return pushed
 
-    def _remember(self, sent: Sent, now: float) -> None:
+    def _remember(self, sent: Sent, now: float, ping_by: float) -> None:
         self.sent[sent.id] = sent
         if self.unconfirmed == 0:
             self.waits_since = now
@@ -190,7 +227,7 @@ class Connection:
         self.unconfirmed_bytes += sent.size
         if not self.ack_mode:
             # Else no pong confirms it, and with a client that answers no ping they would pile up.
-            self._receipts.add(sent, sent.size)
+            self._receipts.add(sent, sent.size, ping_by)
 
     def tell(self, frame: bytes, missed: Missed, now: float) -> None:
         """Write the `live` frame; what it says was missed counts as told when the next pong proves it."""
@@ -210,10 +247,15 @@ class Connection:
         items = self._receipts.pong(payload, self._taken, now)
         if items is None:
             return None
-        if self._receipts.due:
+        if self._receipts.due or 0.0 < self._receipts.ping_by <= now:
             self.ping(now)
         told = [item for item in items if isinstance(item, Missed)]
         return self._confirm((item for item in items if isinstance(item, Sent)), now), told
+
+    @property
+    def ping_by(self) -> float:
+        """Monotonic second by which a ping is to go out for what can wait; 0 if nothing waits for one."""
+        return self._receipts.ping_by
 
     @property
     def _taken(self) -> int:
@@ -257,6 +299,22 @@ class Connection:
         if not self.sent:
             # An emptied dict keeps the room of what it held, up to 9 kB for a full window.
             self.sent.clear()
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """These came from no inbox and are exposed: nothing will bring them again."""
+        for message_id in ids:
+            self.sent.pop(message_id, None)
+        self._wake()
+
+    def cursor(self, offered: int) -> int:
+        """Place in the log up to which everything was settled here.
+
+        `offered` is the place up to which every live connection was offered everything.
+        """
+        for sent in self.sent.values():
+            if sent.position > INBOX:
+                return sent.position - 1
+        return max(self.log_at, offered) if self.state is State.LIVE else self.log_at
 
     def read_begins(self) -> None:
         """An inbox read is about to be sent."""

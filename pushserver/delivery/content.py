@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Sequence
 
 import structlog
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
 
 from pushserver.core.clock import StoreClock
-from pushserver.core.errors import InvalidContentError
+from pushserver.core.errors import InvalidContentError, RecalledError
 from pushserver.core.message import Message, frame_of
 from pushserver.core.metrics import Metrics
 from pushserver.stores.content import ContentStore, StoredContent
@@ -17,6 +17,10 @@ from pushserver.stores.content import ContentStore, StoredContent
 __all__ = ["Contents"]
 
 log = structlog.get_logger(__name__)
+
+RECALLED_MAX = 10_000
+RECALLED_S = 600
+"""Recalls that are remembered, and for how long: far longer than a text is on its way."""
 
 ENTRY_OVERHEAD = 400
 """Bytes of an entry besides its frame: the objects and the cache's links, measured with tracemalloc."""
@@ -43,6 +47,8 @@ class Contents:
         self._max_bytes = max_bytes
         self._cache: LRUCache[str, tuple[Message, int | None]] = LRUCache(cache_bytes, getsizeof=_size)
         self._loading: dict[str, asyncio.Task[Message | None]] = {}
+        self._recalled: TTLCache[str, None] = TTLCache(RECALLED_MAX, RECALLED_S)
+        """Ids whose texts may still be on their way here, with a hint or in an answer."""
 
     async def get(self, ids: Sequence[str]) -> dict[str, Message | None]:
         """The message behind each id; None where the content is gone or no client could read it.
@@ -52,7 +58,7 @@ class Contents:
         found: dict[str, Message | None] = {}
         missing: dict[str, asyncio.Task[Message | None]] = {}
         for message_id in ids:
-            cached = self._cached(message_id)
+            cached = self.cached(message_id)
             if cached is not None:
                 found[message_id] = cached
             else:
@@ -64,7 +70,8 @@ class Contents:
             found[message_id] = await asyncio.shield(task)
         return found
 
-    def _cached(self, message_id: str) -> Message | None:
+    def cached(self, message_id: str) -> Message | None:
+        """The message if it is in the cache and has not gone away."""
         entry = self._cache.get(message_id)
         if entry is None:
             return None
@@ -73,6 +80,22 @@ class Contents:
             del self._cache[message_id]
             return None
         return message
+
+    def warm(self, message_id: str, text: bytes, expires_at: int) -> Message | None:
+        """A content that came with a hint or with the log, into the cache; None if no client could read it.
+
+        `expires_at` is when it goes away, in milliseconds since 1970.
+        """
+        return self.cached(message_id) or self._checked(message_id, StoredContent(text, expires_at))
+
+    def recall(self, message_id: str) -> None:
+        """The message was recalled: from now on it is gone."""
+        self._cache.pop(message_id, None)
+        self._recalled[message_id] = None
+
+    def was_recalled(self, message_id: str) -> bool:
+        """Whether a content that is gone was recalled, a short while ago or when it was last read."""
+        return message_id in self._recalled
 
     def _load(self, message_id: str) -> asyncio.Task[Message | None]:
         task = self._loading.get(message_id)
@@ -89,17 +112,29 @@ class Contents:
             task.exception()
 
     async def _read(self, message_id: str) -> Message | None:
-        stored = await self._store.read(message_id)
-        if stored is None:
+        try:
+            stored = await self._store.read(message_id)
+        except RecalledError:
+            self.recall(message_id)
+            return None
+        return None if stored is None else self._checked(message_id, stored)
+
+    def _checked(self, message_id: str, stored: StoredContent) -> Message | None:
+        message = self.parse(message_id, stored.text)
+        if message is not None:
+            self._remember(message, stored)
+        return message
+
+    def parse(self, message_id: str, text: bytes) -> Message | None:
+        """The message of a text that is not kept; None if it was recalled or no client could read it."""
+        if self.was_recalled(message_id):
             return None
         try:
-            message = frame_of(message_id, stored.text, self._max_bytes)
+            return frame_of(message_id, text, self._max_bytes)
         except InvalidContentError as error:
             self._metrics.invalid.inc()
             log.warning("content.invalid", message_id=message_id, reason=error.reason)
             return None
-        self._remember(message, stored)
-        return message
 
     def _remember(self, message: Message, stored: StoredContent) -> None:
         entry = (message, stored.expires_at)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
@@ -47,6 +47,10 @@ class Lease:
         """The boot that this process took, or is about to; `Presence.boot` follows when it is registered."""
         self.on_new_boot: Callable[[], None] = lambda: None
         """Called when the lease had lapsed and was taken anew: messages may have gone by unseen."""
+        self.open_feed: Callable[[int], Awaitable[None]] = _nothing
+        """Makes the feed under a new boot, before presence is written under it."""
+        self.check_feed: Callable[[int | None], Awaitable[None]] = _nothing
+        """Told with each renewal where the feed begins, None if it is gone."""
 
     async def start(self) -> None:
         """Take the name. Raises `StoreError`, or `TakenOverError` if a still newer process was quicker."""
@@ -84,6 +88,8 @@ class Lease:
             log.warning("lease.lapsed", pod=self._pod, boot=self.boot)
             self._metrics.lease_lapses.inc()
             await self._take()
+        elif self._presence.boot == self.boot:
+            await self.check_feed(answer.feed_first)
         if self._presence.boot != self.boot:
             # Just taken, or taken earlier by a heartbeat whose answers were lost.
             await self._register()
@@ -102,6 +108,7 @@ class Lease:
 
     async def _register(self) -> None:
         """Everyone who is here, or was under an earlier boot, is reconciled under this one."""
+        await self.open_feed(self.boot)
         indexed = [user async for users in self._presence_store.indexed(self._pod) for user in users]
         self._presence.register_anew(self.boot, indexed)
         self._metrics.pod_boot.set(self.boot)
@@ -114,3 +121,7 @@ class Lease:
     async def release(self) -> bool:
         """Give the name up; what a newer boot holds is not touched. Raises `StoreError`."""
         return await self._store.release(self.boot)
+
+
+async def _nothing(_: object) -> None:
+    """There is no feed."""

@@ -18,6 +18,8 @@ class Limits:
     ping_interval_s: float
     ping_timeout_s: float
     ack_timeout_s: float
+    log_confirm_s: float
+    """How long a ping for messages from the log may wait (`delivery.log_confirm_s`)."""
     frames_per_s: int
     per_user: int
     """Connections of one user on this pod at most; 0 switches it off."""

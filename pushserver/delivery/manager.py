@@ -70,6 +70,9 @@ class Manager:
         """
         if not target:
             return list(self)
+        if len(target) == 1:
+            ((kind, values),) = target.items()
+            return list(self._with_any(kind, values))
         smallest = min((self._with_any(kind, values) for kind, values in target.items()), key=len)
         return [connection for connection in smallest if matches(target, connection.categories)]
 

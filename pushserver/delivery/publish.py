@@ -1,55 +1,183 @@
-"""Publish to users: content first, then each inbox; whoever reads presence does so after the append."""
+"""Publish: content first, then each inbox (or the log), then hints to the pods where the users are.
+
+The inbox is written before presence is read, in one script: a connect writes presence before it reads the
+inbox, so one of the two always sees the message.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
-from typing import Any
+from collections import defaultdict
 
+from pushserver.core.categories import Categories
 from pushserver.core.clock import StoreClock
-from pushserver.core.message import message_text
+from pushserver.core.errors import InvalidFieldError
+from pushserver.core.message import message_parts
 from pushserver.core.metrics import Metrics
-from pushserver.core.names import check_message_id, check_username
-from pushserver.stores.content import ContentStore
+from pushserver.core.publication import Publication, Published
+from pushserver.delivery.feeds import Feeds, Text
+from pushserver.stores.content import ContentStore, PublishRecord
+from pushserver.stores.feed_entry import Hint, Push
 from pushserver.stores.inbox import Appended, Inbox
+from pushserver.stores.lease import LeaseStore
+from pushserver.stores.log import LogStore
+from pushserver.stores.presence import PresenceStore
 
 __all__ = ["Publisher"]
 
 SLICE = 1000
 """Users whose appends are begun in one callback of the loop."""
+PUSH_USERS = 500
+"""Users that one entry of a feed names."""
+MAX_TIME_DIGITS = 13
 
 
 class Publisher:
-    """Stores messages for users, online or away."""
+    """Publishes messages and recalls them."""
 
-    def __init__(self, contents: ContentStore, inbox: Inbox, clock: StoreClock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        *,
+        contents: ContentStore,
+        inbox: Inbox,
+        log: LogStore,
+        presence: PresenceStore,
+        leases: LeaseStore,
+        feeds: Feeds,
+        clock: StoreClock,
+        metrics: Metrics,
+        idempotency_s: int,
+        inline_bytes: int,
+        max_bytes: int,
+        max_ttl_s: int,
+    ) -> None:
         self._contents = contents
         self._inbox = inbox
+        self._log = log
+        self._presence = presence
+        self._leases = leases
+        self._feeds = feeds
         self._clock = clock
         self._metrics = metrics
+        self._idempotency_s = idempotency_s
+        self._inline_bytes = inline_bytes
+        self._max_bytes = max_bytes
+        self._max_ttl_s = max_ttl_s
 
     def new_id(self) -> str:
         """An id that sorts by time: milliseconds in hex, then 64 random bits."""
         return f"{self._clock.now_ms():011x}-{secrets.token_hex(8)}"
 
-    async def to_users(
-        self, users: Sequence[str], content: Any, *, message_id: str, ttl_s: int
-    ) -> list[Appended]:
-        """Store a message in the inbox of each user; an answer for each, in order.
+    async def publish(self, publication: Publication) -> Published:
+        """Store a message as durably as `redis.durability` says, and hint at it.
 
-        Repeating the same id completes what an earlier call began, and reaches nobody twice. Raises
-        `InvalidNameError`, `ValueError` for content that is not JSON, or `StoreError` (then some inboxes
-        may have it).
+        Repeating the same publication completes what an earlier call began, and reaches nobody twice. What
+        is published first by one process is stored first. Raises `InvalidFieldError` if it is too large,
+        `IdReusedError`, `RecalledError`, or `StoreError`: then some inboxes may have it.
         """
-        check_message_id(message_id)
-        for user in users:
-            check_username(user)
-        text = message_text(message_id, self._clock.now_ms(), content)
-        await self._contents.write(message_id, text, ttl_s)
-        appended: list[Appended] = []
-        for start in range(0, len(users), SLICE):
-            some = users[start : start + SLICE]
-            appended += await asyncio.gather(*(self._inbox.append(user, message_id, ttl_s) for user in some))
-        self._metrics.evicted.inc(sum(one.evicted for one in appended))
-        return appended
+        head, tail = message_parts(publication.id, publication.content)
+        size = len(head.encode()) + len(tail.encode()) + MAX_TIME_DIGITS
+        if size > self._max_bytes:
+            raise InvalidFieldError(
+                "content", f"makes a message of {size} bytes, more than {self._max_bytes}"
+            )
+        record = await self._contents.publish(publication, self._idempotency_s)
+        text = f"{head}{record.queued_at}{tail}".encode()
+        if not publication.offline:
+            return await self._to_the_live(publication, record, text)
+        # A repeat may say a stored text in other words: whoever needs it reads what is stored.
+        small = record.new and len(text) <= self._inline_bytes
+        inline = (text, record.queued_at + publication.ttl_s * 1000) if small else None
+        if publication.categories is None:
+            return await self._to_users(publication, inline)
+        return await self._to_log(publication, publication.categories, inline)
+
+    async def recall(self, message_id: str) -> bool:
+        """Take back what is not delivered yet, on every pod; False if no such message is known.
+
+        Raises `StoreError`; a repeat completes it.
+        """
+        known = await self._contents.recall(message_id, self._max_ttl_s)
+        if known:
+            await self._log.recall(message_id)
+        return known
+
+    # -- to users
+
+    async def _to_users(self, publication: Publication, inline: Text | None) -> Published:
+        new = online = 0
+        for start in range(0, len(publication.users), SLICE):
+            users = publication.users[start : start + SLICE]
+            appended = await self._append(users, publication)
+            stored = [one for one in appended if isinstance(one, Appended)]
+            new += sum(one.new for one in stored)
+            online += sum(bool(one.pods) for one in stored)
+            await self._hint(users, publication.id, appended, inline)
+            for one in appended:
+                if isinstance(one, BaseException):
+                    raise one
+        return Published(publication.id, not new, len(publication.users), online)
+
+    async def _append(
+        self, users: tuple[str, ...], publication: Publication
+    ) -> list[Appended | BaseException]:
+        # All are waited for: those that were stored are hinted at, also when another was not.
+        appends = (self._inbox.append(user, publication.id, publication.ttl_s) for user in users)
+        return await asyncio.gather(*appends, return_exceptions=True)
+
+    async def _hint(
+        self,
+        users: tuple[str, ...],
+        message_id: str,
+        appended: list[Appended | BaseException],
+        inline: Text | None,
+    ) -> None:
+        """Hint at all that waits, also at what an earlier call appended: perhaps it was never hinted at."""
+        hints = [
+            (Hint(user, one.seq, message_id), one.pods)
+            for user, one in zip(users, appended, strict=True)
+            if isinstance(one, Appended) and one.waiting and one.pods
+        ]
+        self._metrics.evicted.inc(sum(one.evicted for one in appended if isinstance(one, Appended)))
+        await self._feeds.hint(hints, inline)
+
+    # -- to categories and everyone
+
+    async def _to_log(self, publication: Publication, target: Categories, inline: Text | None) -> Published:
+        text, expires_at = inline or (b"", 0)
+        appended = await self._log.append(publication.id, target, text.decode(), expires_at)
+        return Published(publication.id, duplicate=not appended)
+
+    # -- to those only who are live
+
+    async def _to_the_live(self, publication: Publication, record: PublishRecord, text: bytes) -> Published:
+        """No promise but one: a repeat of what was handed to the pods is not pushed again."""
+        is_for_users = publication.categories is None
+        count = len(publication.users) if is_for_users else None
+        if record.sent:
+            return Published(publication.id, True, count, 0 if is_for_users else None)
+        if is_for_users:
+            online: int | None = await self._push_to_users(publication, text)
+        else:
+            entry = Push(publication.id, text, categories=publication.categories)
+            await self._feeds.tell(await self._leases.pods(), entry)
+            online = None
+        await self._contents.sent(publication.id)
+        return Published(publication.id, False, count, online)
+
+    async def _push_to_users(self, publication: Publication, text: bytes) -> int:
+        online = 0
+        for start in range(0, len(publication.users), PUSH_USERS):
+            users = publication.users[start : start + PUSH_USERS]
+            where = await asyncio.gather(*map(self._presence.pods_of, users))
+            online += sum(map(bool, where))
+            on: defaultdict[str, list[str]] = defaultdict(list)
+            for user, pods in zip(users, where, strict=True):
+                for pod in pods:
+                    on[pod].append(user)
+            entries = (
+                self._feeds.tell([pod], Push(publication.id, text, there)) for pod, there in on.items()
+            )
+            await asyncio.gather(*entries)
+        return online

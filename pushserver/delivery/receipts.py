@@ -25,7 +25,7 @@ class Receipts:
     messages or 64 KiB.
     """
 
-    __slots__ = ("_counter", "_marks", "_unmarked", "_unmarked_bytes", "_waits_since")
+    __slots__ = ("_counter", "_marks", "_unmarked", "_unmarked_bytes", "_urgent", "_waits_since", "ping_by")
 
     def __init__(self) -> None:
         self._counter = 0
@@ -33,12 +33,22 @@ class Receipts:
         """Pings in flight, oldest first: counter, bytes written before it, what it would confirm."""
         self._unmarked: list[Sent | Missed] = []
         self._unmarked_bytes = 0
+        self._urgent = False
         self._waits_since = 0.0
+        self.ping_by = 0.0
+        """Monotonic second by which a ping is to go out for what can wait; 0 if nothing waits for one."""
 
-    def add(self, item: Sent | Missed, size: int) -> None:
-        """`item` of `size` bytes is about to be written: the next ping would confirm it."""
+    def add(self, item: Sent | Missed, size: int, ping_by: float = 0.0) -> None:
+        """`item` of `size` bytes is about to be written: the next ping would confirm it.
+
+        It goes out as soon as none is in flight, or where that can wait, by the second `ping_by`.
+        """
         self._unmarked.append(item)
         self._unmarked_bytes += size
+        if not ping_by:
+            self._urgent = True
+        elif not self.ping_by:
+            self.ping_by = ping_by
 
     @property
     def overdue(self) -> bool:
@@ -47,8 +57,8 @@ class Receipts:
 
     @property
     def due(self) -> bool:
-        """Whether something waits that no ping in flight would confirm, and none is in flight."""
-        return bool(self._unmarked) and not self._marks
+        """Whether something that cannot wait has no ping that would confirm it, and none is in flight."""
+        return self._urgent and not self._marks
 
     @property
     def waits_since(self) -> float | None:
@@ -63,6 +73,8 @@ class Receipts:
         self._marks.append((self._counter, end, self._unmarked))
         self._unmarked = []
         self._unmarked_bytes = 0
+        self._urgent = False
+        self.ping_by = 0.0
         return ping_frame(b"%d" % self._counter)
 
     def pong(self, payload: bytes, taken: int, now: float) -> list[Sent | Missed] | None:

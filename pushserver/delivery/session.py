@@ -1,7 +1,7 @@
 """The story of a connection, top to bottom: connect, catch up, live, disconnect.
 
     open        Manager.add, welcome
-    _serve      presence flushed, inbox read right after it, caught up, `live`
+    _serve      presence flushed, inbox read right after it, caught up, then with the log, `live`
     received    pongs and acks confirm, requests are answered (`incoming`)
     _visit      what is due without the client saying anything (`upkeep`)
     end, closed Manager.remove, presence reconciled
@@ -25,10 +25,13 @@ from pushserver.core.errors import NotAuthenticatedError, StoreError
 from pushserver.core.frames import Event
 from pushserver.core.metrics import Metrics
 from pushserver.core.server_frames import error_frame, live_frame, welcome_frame
-from pushserver.delivery.catch_up import CatchUp, CaughtUp
+from pushserver.delivery.catch_up import CatchUp
 from pushserver.delivery.connection import Connection, State
+from pushserver.delivery.cursors import Cursors
 from pushserver.delivery.incoming import Incoming
 from pushserver.delivery.limits import Limits
+from pushserver.delivery.log_catch_up import LogCatchUp
+from pushserver.delivery.log_tail import LogTail
 from pushserver.delivery.manager import Manager
 from pushserver.delivery.presence import Presence
 from pushserver.delivery.retry import until_stored
@@ -37,7 +40,7 @@ from pushserver.delivery.tasks import Tasks
 from pushserver.delivery.transport import Transport
 from pushserver.delivery.upkeep import Upkeep
 from pushserver.delivery.wheel import Wheel
-from pushserver.stores.inbox import Inbox, Page
+from pushserver.stores.inbox import Inbox, Missed, Page
 
 __all__ = ["Limits", "Sessions", "Verified"]
 
@@ -52,6 +55,8 @@ class Verified:
     token_expires: float
     """The token's own expiry, as the client is told."""
     categories: Categories
+    log_at: int = 0
+    """The user's cursor: the place in the log up to which everything was settled."""
 
 
 class Sessions:
@@ -65,6 +70,9 @@ class Sessions:
         presence: Presence,
         inbox: Inbox,
         catch_up: CatchUp,
+        log_catch_up: LogCatchUp,
+        tail: LogTail,
+        cursors: Cursors,
         settler: Settler,
         clock: StoreClock,
         metrics: Metrics,
@@ -77,6 +85,9 @@ class Sessions:
         self._presence = presence
         self._inbox = inbox
         self._catch_up = catch_up
+        self._log_catch_up = log_catch_up
+        self._tail = tail
+        self._cursors = cursors
         self._metrics = metrics
         self._tasks = tasks
         self._limits = limits
@@ -111,6 +122,7 @@ class Sessions:
             transport=transport,
             window=self._limits,
             ack_mode=ack_mode,
+            log_at=who.log_at,
         )
         self._manager.add(connection)
         self._replace_oldest(connection.user)
@@ -161,22 +173,31 @@ class Sessions:
 
     async def _feed(self, connection: Connection, page: Page | None = None) -> None:
         """Catch up, from a page that was read already or from a new one, until nothing is unsent."""
-        caught_up = await self._catch_up.run(connection, page)
-        if caught_up is None:
+        delivered, gap = 0, False
+        while True:
+            inbox = await self._catch_up.run(connection, page)
+            log = None if inbox is None else await self._log_catch_up.run(connection)
+            if inbox is None or log is None:
+                return
+            delivered, gap, page = delivered + inbox.delivered + log.delivered, gap or log.gap, None
+            if not connection.wants_look:
+                break
+        if connection.opened and gap:
+            # What it missed is told by the `live` frame, and that comes once a connection.
+            self.end(connection, CloseCode.NO_PROGRESS, "too far behind")
             return
         connection.state = State.LIVE
         if not connection.opened:
-            self._go_live(connection, caught_up)
+            self._go_live(connection, delivered, inbox.missed, gap=gap)
 
-    def _go_live(self, connection: Connection, caught_up: CaughtUp) -> None:
+    def _go_live(self, connection: Connection, delivered: int, missed: Missed, *, gap: bool) -> None:
         connection.opened = True
-        missed = caught_up.missed
         frame = live_frame(
-            delivered=caught_up.delivered,
+            delivered=delivered,
             expired=missed.expired,
             evicted=missed.evicted,
             parked=missed.parked,
-            gap=False,
+            gap=gap,
         )
         connection.tell(frame, missed, time.monotonic())
 
@@ -188,12 +209,19 @@ class Sessions:
         await until_stored(lambda: self._inbox.absolve(connection.user), connection.is_open)
 
     def look_again(self, connection: Connection) -> None:
-        """The inbox may hold something new: read it, now or right after the read that is under way."""
+        """The inbox or the log may hold something new: look, now or right after the look under way."""
         if connection.state is State.LIVE:
+            # What was trimmed while it was live it was offered.
+            connection.log_at = max(connection.log_at, self._tail.start)
             connection.state = State.CATCHING_UP
             self._spawn(connection, self._feed)
         else:
             connection.wants_look = True
+
+    def pushed(self, connection: Connection) -> None:
+        """Something was pushed whose confirm can wait: see to it that a ping goes out in time."""
+        if connection.ping_by:
+            self.wheel.hasten(connection, connection.ping_by)
 
     # -- what the client sends
 
@@ -231,6 +259,7 @@ class Sessions:
             self._metrics.unpromptly_closed.labels(reason).inc()
             self.end(connection, CloseCode.NO_PROGRESS, f"no {reason}")
             return None
+        self._cursors.refresh(connection)
         return min(self._upkeep.keep_alive(connection, now), expiry)
 
     # -- disconnect
@@ -243,6 +272,11 @@ class Sessions:
         connection.close(code, reason)
         self._leave(connection, code)
 
+    def kick(self, user: str) -> None:
+        """The back end disconnects the user, on this pod."""
+        for connection in self._manager.of(user):
+            self.end(connection, CloseCode.KICKED, "disconnected")
+
     def closed(self, connection: Connection, code: int | None) -> None:
         """The socket is closed. Twice is once."""
         self.leaving.discard(connection)
@@ -251,6 +285,7 @@ class Sessions:
 
     def _leave(self, connection: Connection, code: int | None) -> None:
         """Presence goes with the user's last connection here."""
+        self._cursors.left(connection)
         connection.closed()
         self.wheel.remove(connection)
         self._metrics.closes.labels(_label(code)).inc()

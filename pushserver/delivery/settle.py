@@ -1,11 +1,12 @@
-"""Settle: after the confirm, the exposure is handed over, and only then the id leaves the inbox."""
+"""Settle: after the confirm the exposure is handed over, and only then the id leaves the inbox (or the cursor
+moves on)."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from pushserver.core.clock import StoreClock
 from pushserver.core.errors import SinkError, StoreError
 from pushserver.core.metrics import Metrics
 from pushserver.delivery.connection import Connection
-from pushserver.delivery.sent import Sent
+from pushserver.delivery.sent import INBOX, Sent
 from pushserver.delivery.tasks import Tasks
 from pushserver.exposure.event import Event, Exposure, Proof, build_events
 from pushserver.stores.inbox import Inbox
@@ -52,7 +53,15 @@ class Settler:
     """
 
     def __init__(
-        self, outlet: Outlet, inbox: Inbox, clock: StoreClock, metrics: Metrics, tasks: Tasks, *, pod: str
+        self,
+        outlet: Outlet,
+        inbox: Inbox,
+        clock: StoreClock,
+        metrics: Metrics,
+        tasks: Tasks,
+        *,
+        pod: str,
+        on_log_settled: Callable[[Connection], None] = lambda connection: None,
     ) -> None:
         self._outlet = outlet
         self._inbox = inbox
@@ -60,6 +69,7 @@ class Settler:
         self._metrics = metrics
         self._tasks = tasks
         self._pod = pod
+        self._on_log_settled = on_log_settled
         self._queue: deque[_Confirmed] = deque()
         self._resting: list[_Confirmed] = []
         self._workers = 0
@@ -108,9 +118,22 @@ class Settler:
             self._workers -= 1
             self._start()
         of: defaultdict[str, list[_Confirmed]] = defaultdict(list)
+        stored_elsewhere: list[_Confirmed] = []
         for item in batch:
-            of[item.connection.user].append(item)
+            if item.sent.position == INBOX:
+                of[item.connection.user].append(item)
+            else:
+                stored_elsewhere.append(item)
+        self._pass(stored_elsewhere)
         await asyncio.gather(*(self._remove(user, items) for user, items in of.items()))
+
+    def _pass(self, items: list[_Confirmed]) -> None:
+        """What came from the log, or is stored nowhere, is settled by its exposure; the cursor follows."""
+        for connection, ids in _by_connection(items).items():
+            connection.forget(ids)
+            self._on_log_settled(connection)
+        self._metrics.log_settled.inc(len(items))
+        self._over(len(items))
 
     def _over(self, count: int) -> None:
         self._in_work -= count
@@ -163,11 +186,15 @@ class Settler:
 
     @staticmethod
     def _forget(items: list[_Confirmed]) -> None:
-        of: defaultdict[Connection, list[str]] = defaultdict(list)
-        for item in items:
-            of[item.connection].append(item.sent.id)
-        for connection, ids in of.items():
+        for connection, ids in _by_connection(items).items():
             connection.settled(ids)
+
+
+def _by_connection(items: list[_Confirmed]) -> dict[Connection, list[str]]:
+    of: defaultdict[Connection, list[str]] = defaultdict(list)
+    for item in items:
+        of[item.connection].append(item.sent.id)
+    return of
 
 
 def _ids(items: list[_Confirmed]) -> list[str]:

@@ -39,3 +39,7 @@ class Window(Protocol):
     @property
     def bytes(self) -> int:
         """Bytes of frames at most."""
+
+    @property
+    def log_confirm_s(self) -> float:
+        """Seconds that the confirm of a message from the log may wait for a ping."""

@@ -47,6 +47,8 @@ class Upkeep:
         """Ping if the connection was silent for the interval; when to look at it again."""
         # Messages bring pings of their own, whose time-outs are kept, too.
         due = min(self._ping(connection, now), now + self._look_s)
+        if connection.ping_by and connection.stalled_since() is None:
+            due = min(due, connection.ping_by)
         if connection.ack_mode:
             waits_since = connection.waits_since if connection.unconfirmed else now
             due = min(due, waits_since + self._limits.ack_timeout_s)
@@ -59,7 +61,7 @@ class Upkeep:
             return max(stalled, progressed_at) + limits.ping_timeout_s
         jitter = random.uniform(0.75, 1.0)  # noqa: S311 - spreads pings, no secret
         ping_at = progressed_at + limits.ping_interval_s * jitter
-        if ping_at > now:
+        if ping_at > now and not 0.0 < connection.ping_by <= now:
             return ping_at
         connection.ping(now)
         return now + limits.ping_timeout_s

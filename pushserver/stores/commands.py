@@ -78,6 +78,10 @@ class Commands:
         text = script(name)
         return self._send(self._command(("EVALSHA", text.sha, len(keys), *keys, *args), text))
 
+    def publish(self, name: str, keys: Sequence[str], args: Sequence[Argument]) -> Awaitable[Any]:
+        """As `script`, for what a publish writes."""
+        return self.script(name, keys, args)
+
     async def on_each_node(self, *args: Argument) -> list[Any]:
         """Send a command without a key to every node of the engine; an answer for each, in no order."""
         sent = [(lane, self._command(args, None)) for lane in await self._lanes.every()]

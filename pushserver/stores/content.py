@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pushserver.stores.commands import Commands
+from pushserver.core.errors import IdReusedError, RecalledError
+from pushserver.core.message import message_parts
+from pushserver.core.publication import Publication
+from pushserver.stores.commands import Argument, Commands
 from pushserver.stores.keys import Keys
 
-__all__ = ["ContentStore", "StoredContent"]
+__all__ = ["ContentStore", "PublishRecord", "StoredContent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,21 +21,69 @@ class StoredContent:
     expires_at: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class PublishRecord:
+    """What is on record of a publish."""
+
+    new: bool
+    """This call made it; else an earlier one did."""
+    sent: bool
+    """A message for the live was handed to the pods already."""
+    queued_at: int
+    """Milliseconds since 1970 by Redis' clock: the `time` of the message."""
+
+
 class ContentStore:
-    """Reads and writes contents."""
+    """Reads and writes contents, and the records of their publishes."""
 
     def __init__(self, commands: Commands, keys: Keys) -> None:
         self._commands = commands
         self._keys = keys
 
     async def read(self, message_id: str) -> StoredContent | None:
-        """The content, or None when it is gone (which is Redis' word, never an error or a time-out)."""
-        text, expiry = await self._commands.script("content_read", [self._keys.content(message_id)], [])
+        """The content, or None when it is gone (which is Redis' word, never an error or a time-out).
+
+        Raises `RecalledError` if it was recalled.
+        """
+        keys = [self._keys.content(message_id), self._keys.publish(message_id)]
+        text, expiry, recalled = await self._commands.script("content_read", keys, [])
+        if recalled:
+            raise RecalledError(message_id)
         if text is None:
             return None
         return StoredContent(text, expiry if expiry >= 0 else None)
 
-    async def write(self, message_id: str, text: str, ttl_s: int) -> bool:
-        """Store a content unless the id has one; False when it had."""
-        answer = await self._commands.call("SET", self._keys.content(message_id), text, "EX", ttl_s, "NX")
-        return answer is not None
+    async def publish(self, publication: Publication, record_ttl_s: int) -> PublishRecord:
+        """Write content (unless it is live only) and publish record, once for each id.
+
+        The record lives for `record_ttl_s` at least, and as long as the content. Raises `IdReusedError` or
+        `RecalledError`.
+        """
+        message_id, ttl_s = publication.id, publication.ttl_s
+        head, tail = message_parts(message_id, publication.content)
+        stored = [head, tail] if publication.offline else ["", ""]
+        keys = [self._keys.content(message_id), self._keys.publish(message_id)]
+        arguments: list[Argument] = [
+            publication.digest,
+            ttl_s if publication.offline else 0,
+            max(record_ttl_s, ttl_s if publication.offline else 0),
+            *stored,
+        ]
+        status, queued_at = await self._commands.publish("message_publish", keys, arguments)
+        if status == _REUSED:
+            raise IdReusedError(message_id)
+        if status == _RECALLED:
+            raise RecalledError(message_id)
+        return PublishRecord(status == _NEW, status == _SENT, queued_at)
+
+    async def sent(self, message_id: str) -> None:
+        """A message for the live was handed to every pod: a repeat of it is sent no more."""
+        await self._commands.call("HSET", self._keys.publish(message_id), "sent", 1)
+
+    async def recall(self, message_id: str, record_ttl_s: int) -> bool:
+        """Take the content away and refuse further publishes of the id; False if there is no such message."""
+        keys = [self._keys.content(message_id), self._keys.publish(message_id)]
+        return bool(await self._commands.publish("message_recall", keys, [record_ttl_s]) == 1)
+
+
+_NEW, _SENT, _REUSED, _RECALLED = 1, 3, 0, -1

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pushserver.stores.commands import Argument, Commands
-from pushserver.stores.keys import BLAME_TTL_S, MISSED_TTL_S, PARKED_TTL_S, SEEN_MAX, Keys, pod_of
+from pushserver.stores.keys import BLAME_TTL_S, MISSED_TTL_S, PARKED_TTL_S, SEEN_MAX, Keys
+from pushserver.stores.presence_field import presence_of
 
 __all__ = ["Appended", "Inbox", "Missed", "Page"]
 
@@ -60,7 +61,8 @@ class Appended:
     """It is in the inbox now: appended by this call or by an earlier one."""
     seq: int
     evicted: int
-    pods: tuple[str, ...]
+    pods: dict[str, int]
+    """Where the user is: pod -> boot in its presence field (0 if unreadable)."""
 
 
 class Inbox:
@@ -93,8 +95,8 @@ class Inbox:
             SEEN_MAX,
             MISSED_TTL_S,
         ]
-        status, seq, evicted, presence = await self._commands.script("inbox_append", names, arguments)
-        pods = tuple(pod for field in presence[::2] if (pod := pod_of(field)) is not None)
+        status, seq, evicted, presence = await self._commands.publish("inbox_append", names, arguments)
+        pods = {pod: record.get("boot", 0) for pod, record in presence_of(presence).items()}
         return Appended(status == 1, status != 0, seq, evicted, pods)
 
     async def read(self, user: str, count: int) -> Page:

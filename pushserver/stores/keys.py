@@ -11,6 +11,7 @@ from pushserver.core.names import check_pod_name, key_safe
 
 __all__ = [
     "BLAME_TTL_S",
+    "CURSOR_TTL_S",
     "MISSED_TTL_S",
     "PARKED_TTL_S",
     "SEEN_MAX",
@@ -26,6 +27,8 @@ PARKED_TTL_S = 30 * 86_400
 """How long parked ids can be put back."""
 MISSED_TTL_S = 30 * 86_400
 """How long a user who stays away is still told what was missed."""
+CURSOR_TTL_S = 30 * 86_400
+"""How long a user who stays away keeps the place in the log."""
 SEEN_MAX = 4096
 """Ids of a user that are remembered at most for repeats of a publish."""
 
@@ -33,13 +36,16 @@ SEEN_MAX = 4096
 class Keys:
     """Builds the keys under one prefix; braces in it would break the hash tags, and settings refuse them."""
 
-    __slots__ = ("boots", "exposures", "pods", "prefix")
+    __slots__ = ("boots", "exposures", "log", "log_seen", "pods", "prefix")
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self.pods = f"{prefix}pods"
         self.boots = f"{prefix}boots"
         self.exposures = f"{prefix}exposures"
+        self.log = f"{prefix}log"
+        # Beside the log in its slot.
+        self.log_seen = f"{prefix}log-seen:{{{self.log}}}"
 
     def presence(self, user: str) -> str:
         """Hash: field `U:POD` -> `{"boot","since"}`. A field goes when the last connection closes."""
@@ -73,9 +79,17 @@ class Keys:
         """Hash: kind -> JSON list of values; written by the API."""
         return f"{self.prefix}categories:{{{key_safe(user)}}}"
 
+    def cursor(self, user: str) -> str:
+        """Log id up to which the user has everything; written at the first connect, then moved forward."""
+        return f"{self.prefix}cursor:{{{key_safe(user)}}}"
+
     def content(self, message_id: str) -> str:
         """Text of the finished message frame; goes by its TTL."""
         return f"{self.prefix}msg:{message_id}"
+
+    def publish(self, message_id: str) -> str:
+        """Hash, the record of a publish: digest, queued_at (ms), recalled, sent; in the content's slot."""
+        return f"{self.prefix}publish:{{{self.content(message_id)}}}"
 
     def pod(self, name: str) -> str:
         """Hash, the lease: boot, expires (ms), claimed; host, address, started, version."""

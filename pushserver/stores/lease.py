@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pushserver.stores.commands import Commands
 from pushserver.stores.keys import Keys, pod_name
+from pushserver.stores.stream import position_of
 
 __all__ = ["LeaseAnswer", "LeaseStore"]
 
@@ -22,6 +23,8 @@ class LeaseAnswer:
     newer_host: str = ""
     newer_is_dead: bool = False
     """The lease of that larger boot has run out: the counter of boots was lost or went back."""
+    feed_first: int | None = None
+    """Of a renewal: position of the first entry in this pod's feed; None if there is no feed."""
 
 
 class LeaseStore:
@@ -54,12 +57,12 @@ class LeaseStore:
 
     async def renew(self, boot: int) -> LeaseAnswer:
         """Renew. Not held and no newer boot: it lapsed, and only a new boot helps."""
-        answer = await self._commands.script(
-            "lease_renew", [self._keys.pod(self._pod)], [boot, self._lease_ms]
-        )
+        keys = [self._keys.pod(self._pod), self._keys.feed(self._pod)]
+        answer = await self._commands.script("lease_renew", keys, [boot, self._lease_ms])
         if answer[0] == 1:
             await self._index(answer[2])
-            return LeaseAnswer(True, answer[1])
+            first = None if answer[3] is None else position_of(answer[3])
+            return LeaseAnswer(True, answer[1], feed_first=first)
         if answer[0] == 0:
             return LeaseAnswer(False, answer[1])
         return LeaseAnswer(False, answer[1], answer[2], answer[3].decode("utf-8", "replace"))
@@ -86,6 +89,11 @@ class LeaseStore:
         if foreign:
             await self._commands.call("ZREM", self._keys.pods, *foreign)
         return [name for name in names if name is not None and name != self._pod]
+
+    async def pods(self) -> list[str]:
+        """Names of all pods there are; the leases of some may have run out."""
+        entries = await self._commands.call("ZRANGE", self._keys.pods, 0, -1)
+        return [name for entry in entries if (name := pod_name(entry)) is not None]
 
     async def claim(self, pod: str) -> int:
         """Take an expired lease away; the dead boot, 0 if it is alive, -1 if there is no such lease."""

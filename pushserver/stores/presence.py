@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from pushserver.core.jsontext import parse_quick
 from pushserver.stores.commands import Commands
 from pushserver.stores.inbox import Page
-from pushserver.stores.keys import Keys, pod_of, presence_field
+from pushserver.stores.keys import Keys, presence_field
+from pushserver.stores.presence_field import presence_of, read_presence
 
 __all__ = ["FirstPage", "PresenceStore", "Seen"]
 
@@ -74,13 +74,11 @@ class PresenceStore:
         """The user's sequence and this pod's presence field, of one moment."""
         names = [self._keys.presence(user), self._keys.seq(user)]
         seq, field = await self._commands.script("presence_look", names, [presence_field(user, self._pod)])
-        return Seen(seq, None if field is None else _boot_of(field))
+        return Seen(seq, None if field is None else read_presence(field).get("boot", 0))
 
     async def pods_of(self, user: str) -> dict[str, dict[str, int]]:
         """Every pod the user is present on, with `boot` and `since` (ms), as far as they can be read."""
-        flat = await self._commands.call("HGETALL", self._keys.presence(user))
-        fields = zip(flat[::2], flat[1::2], strict=True)
-        return {pod: _record(value) for field, value in fields if (pod := pod_of(field)) is not None}
+        return presence_of(await self._commands.call("HGETALL", self._keys.presence(user)))
 
     async def indexed(self, pod: str) -> AsyncIterator[list[str]]:
         """The users in a pod's index, some hundred at a time; one may come twice.
@@ -95,21 +93,6 @@ class PresenceStore:
                 yield users
             if cursor == b"0":
                 return
-
-
-def _boot_of(field: bytes) -> int:
-    return _record(field).get("boot", 0)
-
-
-def _record(field: bytes) -> dict[str, int]:
-    """`boot` and `since` as far as they can be read: somebody else may have written the field."""
-    try:
-        record = parse_quick(field)
-    except ValueError:
-        return {}
-    if not isinstance(record, dict):
-        return {}
-    return {name: record[name] for name in ("boot", "since") if type(record.get(name)) is int}
 
 
 def _text(name: bytes) -> str | None:

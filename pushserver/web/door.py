@@ -17,7 +17,7 @@ from pushserver.core.request import HttpRequest
 from pushserver.delivery.connection import Connection
 from pushserver.delivery.presence import Presence
 from pushserver.delivery.session import Sessions, Verified
-from pushserver.web.chain import CATEGORIES, CLIENT_IP, CLOSE_CODE, CREDENTIALS, IDENTITY, USER
+from pushserver.web.chain import CATEGORIES, CLIENT_IP, CLOSE_CODE, CREDENTIALS, IDENTITY, LOG_AT, USER
 from pushserver.web.chain.admission import Admission
 from pushserver.web.credentials import ACK_SUBPROTOCOL, Credentials
 from pushserver.web.handover import take_socket
@@ -77,6 +77,7 @@ class Door:
             expires_at=identity.expires_at + self.leeway_s,
             token_expires=identity.expires_at,
             categories=ctx.must_get(CATEGORIES),
+            log_at=ctx.must_get(LOG_AT),
         )
 
     def turn_away(self, ctx: Context, stream: IOStream, head: bytes) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from pushserver.core.errors import InvalidContentError
 from pushserver.core.frames import text_frame
-from pushserver.core.message import frame_of, message_text
+from pushserver.core.message import frame_of
+from tests.texts import message_text
 
 TEXT = message_text("m1", 1_700_000_000_000, {"hello": ["wörld", 1.5, None]}).encode()
 MAX = 10_000

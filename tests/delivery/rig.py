@@ -13,6 +13,7 @@ from pushserver.delivery.connection import Connection, State
 from pushserver.delivery.session import Verified
 from tests.delivery.wire import Wire
 from tests.pod import eventually, settings
+from tests.texts import to_users
 
 __all__ = ["Line", "Rig", "close", "rig"]
 
@@ -88,7 +89,7 @@ class Rig:
     async def send(self, user: str, *ids: str, content: Any = "hello", ttl_s: int = 3600) -> None:
         """Put messages into a user's inbox."""
         for message_id in ids:
-            await self.app.publisher.to_users([user], content, message_id=message_id, ttl_s=ttl_s)
+            await self.app.publisher.publish(to_users([user], content, message_id, ttl_s))
 
     async def inbox(self, user: str = "alice") -> list[str]:
         """The ids that wait."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from pushserver.core.message import Message, message_text
+from pushserver.core.message import Message
 from pushserver.core.metrics import Metrics
 from pushserver.delivery.catch_up import READ_AHEAD, CatchUp, CaughtUp
 from pushserver.delivery.connection import Connection
@@ -19,6 +19,7 @@ from pushserver.stores.inbox import Missed
 from tests.delivery.wire import Answering, Wire, connection, limits
 from tests.gate import hold, refuse
 from tests.pod import eventually
+from tests.texts import message_text, store_text
 
 PAGE = 10
 
@@ -43,7 +44,7 @@ class Bench:
             await self.stores.inbox.append("alice", message_id, 60)
 
     async def content(self, message_id: str, size: int = 1) -> None:
-        await self.stores.contents.write(message_id, message_text(message_id, 1, "x" * size), 60)
+        await store_text(self.stores.contents, message_id, message_text(message_id, 1, "x" * size), 60)
 
     async def put(self, *entries: str | bytes) -> None:
         """Append to the list as any program can."""

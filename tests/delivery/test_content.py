@@ -10,12 +10,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from pushserver.core.errors import StoreUnavailableError
-from pushserver.core.message import message_text
 from pushserver.core.metrics import Metrics
 from pushserver.delivery.content import ENTRY_OVERHEAD, Contents
 from pushserver.parts import Stores
 from tests.gate import hold, refuse
 from tests.pod import eventually
+from tests.texts import message_text, store_text
 
 TTL_S = 60
 
@@ -27,7 +27,7 @@ def contents(
 
 
 async def store(stores: Stores, message_id: str, content: object = "hello", ttl_s: int = TTL_S) -> None:
-    await stores.contents.write(message_id, message_text(message_id, 1_700_000_000_000, content), ttl_s)
+    await store_text(stores.contents, message_id, message_text(message_id, 1_700_000_000_000, content), ttl_s)
 
 
 def reads(metrics: Metrics) -> float:

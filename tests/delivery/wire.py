@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pushserver.core.message import Message, frame_of, message_text
+from pushserver.core.message import Message, frame_of
 from pushserver.delivery.connection import Connection
 from pushserver.delivery.limits import Limits
+from tests.texts import message_text
 
 __all__ = ["LIMITS", "Answering", "Wire", "connection", "limits", "message"]
 

@@ -69,7 +69,11 @@ async def emptied(stream: ExposureStream) -> None:
 
 @pytest.mark.gen_test(timeout=60)
 async def test_what_is_accepted_while_pubsub_is_down_arrives_when_it_is_up(
-    pubsub_emulator: PubSubEmulator, topic: PubSubTopic, outlet: Outlet, stream: ExposureStream, pause: HeldPause
+    pubsub_emulator: PubSubEmulator,
+    topic: PubSubTopic,
+    outlet: Outlet,
+    stream: ExposureStream,
+    pause: HeldPause,
 ) -> None:
     before, meanwhile, after = (some_events(200, prefix) for prefix in ("before", "meanwhile", "after"))
     async with Subscription(pubsub_emulator, topic.name) as subscription:
@@ -91,7 +95,11 @@ async def test_what_is_accepted_while_pubsub_is_down_arrives_when_it_is_up(
 
 @pytest.mark.gen_test(timeout=60)
 async def test_nothing_is_lost_when_pubsub_hangs_under_load(
-    pubsub_emulator: PubSubEmulator, topic: PubSubTopic, outlet: Outlet, stream: ExposureStream, pause: HeldPause
+    pubsub_emulator: PubSubEmulator,
+    topic: PubSubTopic,
+    outlet: Outlet,
+    stream: ExposureStream,
+    pause: HeldPause,
 ) -> None:
     """What it had received when it hung, it may publish later: then it arrives twice, alike."""
     sent: list[Event] = []

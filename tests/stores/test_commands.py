@@ -15,6 +15,7 @@ from tests.engines.redis_server import RedisServer
 from tests.engines.scripted_redis import ScriptedRedis
 from tests.pod import eventually
 from tests.stores.engines import REAL, commands_of
+from tests.texts import store_text
 
 
 def counted(metrics: Metrics, name: str, **labels: str) -> float:
@@ -154,7 +155,7 @@ async def test_an_engine_that_forgets_its_scripts_is_taught_them_again(
     contents = ContentStore(commands, keys)
 
     async def write_and_read(number: int) -> bytes | None:
-        await contents.write(f"m-{number}", str(number), 100)
+        await store_text(contents, f"m-{number}", str(number), 100)
         stored = await contents.read(f"m-{number}")
         return stored and stored.text
 

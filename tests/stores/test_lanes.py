@@ -28,6 +28,7 @@ from tests.engines.redis_server import RedisServer
 from tests.engines.scripted_redis import ScriptedRedis
 from tests.pod import eventually
 from tests.stores.engines import commands_of
+from tests.texts import store_text
 
 USERS = [f"user-{number}" for number in range(60)]
 KEY = "{slot}key"
@@ -86,7 +87,7 @@ async def whole_life(commands: Commands, keys: Keys, user: str, pod: str) -> Non
     assert await CategoryStore(commands, keys).read(user) == {"vip": ("1",)}
     await presence.index_add(boot, [user])
     for message in ("1", "2", "3"):
-        await contents.write(f"{user}-{message}", "text", 100)
+        await store_text(contents, f"{user}-{message}", "text", 100)
         await contents.read(f"{user}-{message}")
         await inbox.append(user, message, 100)
     first = await presence.write(boot, user, 1000, 10)

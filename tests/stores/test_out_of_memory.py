@@ -16,6 +16,7 @@ from pushserver.stores.keys import Keys
 from pushserver.stores.lease import LeaseStore
 from pushserver.stores.presence import PresenceStore
 from tests.stores.engines import REAL
+from tests.texts import store_text
 
 pytestmark = pytest.mark.parametrize("commands", REAL, indirect=True)
 ABOUT = {"host": "host-1"}
@@ -88,10 +89,10 @@ async def test_an_append_is_refused_and_writes_nothing_half(
 @pytest.mark.gen_test
 async def test_a_content_is_refused(commands: Commands, memory: Memory, keys: Keys) -> None:
     contents = ContentStore(commands, keys)
-    await contents.write("m-1", "text", 100)
+    await store_text(contents, "m-1", "text", 100)
     await memory.fill()
     with pytest.raises(StoreRefusedError) as failure:
-        await contents.write("m-2", "text", 100)
+        await store_text(contents, "m-2", "text", 100)
     assert failure.value.kind == "oom"
     stored = await contents.read("m-1")
     assert stored is not None

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from pushserver.backend import open_backend
 from pushserver.core.errors import StoreError
-from pushserver.core.metrics import Metrics
 from pushserver.delivery.publish import Publisher
-from pushserver.parts import build_stores
 from tests.pod import settings
 from tests.system.history import History
+from tests.texts import to_users
 
 __all__ = ["Backend", "backend"]
 
@@ -67,17 +67,12 @@ class Backend:
             await asyncio.sleep(every_s)
 
     async def _publish(self, user: str, message_id: str, content: Any) -> None:
-        await self._publisher.to_users([user], content, message_id=message_id, ttl_s=TTL_S)
+        await self._publisher.publish(to_users([user], content, message_id, TTL_S))
         self.history.accepted[user].append(message_id)
 
 
 @asynccontextmanager
 async def backend(redis_url: str, history: History, cap: int = 1000) -> AsyncIterator[Backend]:
     """A back end on the Redis at `redis_url`."""
-    metrics = Metrics()
-    configured = settings(redis_url, inbox={"cap": cap})
-    stores = build_stores(configured, redis_url, "backend", metrics)
-    try:
-        yield Backend(Publisher(stores.contents, stores.inbox, stores.clock, metrics), history)
-    finally:
-        await stores.close()
+    async with open_backend(settings(redis_url, inbox={"cap": cap})) as opened:
+        yield Backend(opened.publisher, history)

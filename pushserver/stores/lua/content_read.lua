@@ -1,5 +1,8 @@
 #!lua flags=no-writes
 -- A content with the moment it goes away. A key of another type is a content that nobody can read: empty.
--- KEYS[1] msg:ID   -> {text or false, expiry in ms since 1970, -1 if never}
+-- KEYS msg:ID, publish:{msg:ID}
+-- -> {text or false, expiry in ms since 1970 (-1 if never, -2 if it is gone), 1 if it was recalled else 0}
 local text = redis.pcall('GET', KEYS[1])
-return {type(text) == 'table' and '' or text, redis.call('PEXPIRETIME', KEYS[1])}
+local expiry = redis.call('PEXPIRETIME', KEYS[1])
+local recalled = expiry == -2 and redis.call('HEXISTS', KEYS[2], 'recalled') or 0
+return {type(text) == 'table' and '' or text, expiry, recalled}

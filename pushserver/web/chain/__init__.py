@@ -8,7 +8,7 @@ names below.
 
 from __future__ import annotations
 
-__all__ = ["CATEGORIES", "CLIENT_IP", "CLOSE_CODE", "CREDENTIALS", "IDENTITY", "REASON", "USER"]
+__all__ = ["CATEGORIES", "CLIENT_IP", "CLOSE_CODE", "CREDENTIALS", "IDENTITY", "LOG_AT", "REASON", "USER"]
 
 CLIENT_IP = "client_ip"
 """The client's address, text."""
@@ -20,6 +20,8 @@ USER = "user"
 """The username, text."""
 CATEGORIES = "categories"
 """The user's categories (`core.categories.Categories`)."""
+LOG_AT = "log_at"
+"""Where the user stands in the log."""
 REASON = "reason"
 """With a refusal: why, as the client is told and the log says; it quotes nothing secret."""
 CLOSE_CODE = "close_code"

@@ -11,7 +11,7 @@ from pushserver.core.categories import Categories, parse_categories
 from pushserver.core.context import Context
 from pushserver.core.errors import InvalidNameError, NotAuthenticatedError, StoreUnavailableError
 from pushserver.delivery.retry import until_stored
-from pushserver.web.chain import CATEGORIES, IDENTITY, USER
+from pushserver.web.chain import CATEGORIES, IDENTITY, LOG_AT, USER
 from pushserver.web.chain.authenticate import refuse_token
 from pushserver.web.chain.refuse import refuse
 from pushserver.web.tokens import Identity
@@ -40,13 +40,22 @@ def from_redis(read: Callable[[str], Awaitable[Categories]]) -> Source:
 
 
 class CategoriesLink:
-    """Reads the categories, and announces the user to the pod's index in the same round trip."""
+    """Reads the categories, and in the same round trip the user's place in the log; announces the user, too.
+
+    A new user gets a place in the log here, before `welcome`: what comes afterwards is theirs.
+    """
 
     def __init__(
-        self, source: Source, announce: Callable[[str], Awaitable[None]], *, connect_wait_ms: int
+        self,
+        source: Source,
+        announce: Callable[[str], Awaitable[None]],
+        cursor: Callable[[str], Awaitable[int]],
+        *,
+        connect_wait_ms: int,
     ) -> None:
         self._source = source
         self._announce = announce
+        self._cursor = cursor
         self._wait_s = connect_wait_ms / 1000
 
     async def handle(self, ctx: Context) -> None:
@@ -66,8 +75,13 @@ class CategoriesLink:
             log.error("categories.invalid", user=ctx.must_get(USER), reason=str(error)[:200])
             refuse(ctx, 503, "categories", "categories cannot be read", retry_after_s=5)
             return
-        ctx.set(CATEGORIES, found)
+        if found is not None:
+            ctx.set(CATEGORIES, found[0])
+            ctx.set(LOG_AT, found[1])
 
-    async def _read(self, identity: Identity) -> Categories:
-        found, _ = await asyncio.gather(self._source(identity), self._announce(identity.username))
-        return found
+    async def _read(self, identity: Identity) -> tuple[Categories, int]:
+        user = identity.username
+        categories, log_at, _ = await asyncio.gather(
+            self._source(identity), self._cursor(user), self._announce(user)
+        )
+        return categories, log_at

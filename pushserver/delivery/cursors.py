@@ -1,0 +1,122 @@
+"""Cursors: how far each user got in the log, written now and then and never back.
+
+A cursor moves when everything before was confirmed by one connection of the user and its exposure accepted.
+It is kept in memory meanwhile: what was confirmed in the last seconds of a pod that is killed comes again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import islice
+
+from pushserver.core.clock import StoreClock
+from pushserver.core.errors import StoreError
+from pushserver.delivery.connection import Connection
+from pushserver.delivery.log_tail import LogTail
+from pushserver.stores.cursor import CursorStore
+
+__all__ = ["Cursors"]
+
+EVERY_S = 5.0
+"""Seconds between two writes of the cursor of a user who stays."""
+PAUSE_S = 0.2
+"""Before what failed is tried again."""
+MAX_BATCH = 1000
+"""Cursors written in one go."""
+
+
+class Cursors:
+    """Collects cursors to be written, the furthest of each user; of who leaves it is written at once."""
+
+    def __init__(self, store: CursorStore, tail: LogTail, clock: StoreClock) -> None:
+        self._store = store
+        self._tail = tail
+        self._clock = clock
+        self._later: dict[str, int] = {}
+        self._due: dict[str, int] = {}
+        self._wake = asyncio.Event()
+        self._written = asyncio.Event()
+
+    async def start(self, user: str) -> int:
+        """Where the user stands; who is new begins at what this pod has seen. Raises `StoreError`."""
+        held = await self._store.start(user, self._tail.offered)
+        return max(held, self._later.get(user, 0), self._due.get(user, 0))
+
+    def settled(self, connection: Connection) -> None:
+        """Something from the log was settled on this connection."""
+        self._note(connection)
+        if not connection.is_open():
+            self._write_soon(connection.user)
+
+    def left(self, connection: Connection) -> None:
+        """The connection is about to be closed."""
+        self._note(connection)
+        self._write_soon(connection.user)
+
+    def refresh(self, connection: Connection) -> None:
+        """Of who got nothing for long: move the cursor on before the log is trimmed beyond it."""
+        if connection.cursor_at < self._tail.old(self._clock.now_ms()):
+            self._note(connection)
+
+    def _note(self, connection: Connection) -> None:
+        position = connection.cursor(self._tail.offered)
+        if position > connection.cursor_at:
+            connection.cursor_at = position
+            user = connection.user
+            self._later[user] = max(position, self._later.get(user, 0))
+
+    def _write_soon(self, user: str) -> None:
+        position = self._later.pop(user, None)
+        if position is not None:
+            self._due[user] = max(position, self._due.get(user, 0))
+            self._wake.set()
+
+    @property
+    def waiting(self) -> int:
+        """Cursors to be written: at most one for each user who was here lately."""
+        return len(self._later) + len(self._due)
+
+    async def drained(self) -> None:
+        """Return when all are written."""
+        while self.waiting:
+            self._all_due()
+            self._wake.set()
+            self._written.clear()
+            await self._written.wait()
+
+    # -- writing
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        loop = asyncio.get_running_loop()
+        round_at = loop.time() + EVERY_S
+        while True:
+            try:
+                async with asyncio.timeout_at(round_at):
+                    await self._wake.wait()
+            except TimeoutError:
+                round_at = loop.time() + EVERY_S
+                self._all_due()
+            self._wake.clear()
+            while self._due and await self._write_some():
+                pass
+            if self._due:
+                await asyncio.sleep(PAUSE_S)
+                self._wake.set()
+            self._written.set()
+
+    def _all_due(self) -> None:
+        for user in list(self._later):
+            self._write_soon(user)
+
+    async def _write_some(self) -> bool:
+        """Write some that are due; False if that did not succeed. They stay due until it did."""
+        batch = dict(islice(self._due.items(), MAX_BATCH))
+        moves = (self._store.move(user, position) for user, position in batch.items())
+        answers = await asyncio.gather(*moves, return_exceptions=True)
+        for (user, position), answer in zip(batch.items(), answers, strict=True):
+            if answer is None and self._due[user] == position:
+                del self._due[user]
+            elif isinstance(answer, BaseException) and not isinstance(answer, StoreError):
+                raise answer
+        return not any(answers)

@@ -1,0 +1,141 @@
+"""Following the log: every pod sees each message to categories or to everyone, and gives it to whom it means.
+
+entry -> tail -> the connections that match -> live: pushed at once
+                                            -> catching up, or no room: from the tail, at their own pace
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from pushserver.core.clock import StoreClock
+from pushserver.core.errors import StoreError
+from pushserver.core.message import Message
+from pushserver.core.metrics import Metrics
+from pushserver.delivery.connection import Connection, Placed, State
+from pushserver.delivery.content import Contents
+from pushserver.delivery.log_tail import LogTail, Targeted
+from pushserver.delivery.manager import Manager
+from pushserver.delivery.retry import until_stored
+from pushserver.delivery.slices import SLICE, in_slices
+from pushserver.stores.log import LogEntry, LogStore
+
+__all__ = ["LogFollower"]
+
+log = structlog.get_logger(__name__)
+
+READ_AT_ONCE = 100
+"""Entries read in one round trip, and pushed to a connection in one write."""
+PAUSE_S = 0.2
+"""Between two reads while Redis does not answer."""
+
+
+class LogFollower:
+    """Keeps the tail, and pushes what arrives to the live connections it means."""
+
+    def __init__(
+        self,
+        store: LogStore,
+        tail: LogTail,
+        manager: Manager,
+        contents: Contents,
+        *,
+        clock: StoreClock,
+        metrics: Metrics,
+        look_again: Callable[[Connection], None],
+        pushed: Callable[[Connection], None],
+    ) -> None:
+        self._store = store
+        self._tail = tail
+        self._manager = manager
+        self._contents = contents
+        self._clock = clock
+        self._metrics = metrics
+        self._look_again = look_again
+        self._pushed = pushed
+
+    async def load(self) -> None:
+        """Read what the log holds, before the pod takes traffic. Raises `StoreError`."""
+        span = await self._store.range()
+        self._tail.begin(span.trimmed_upto, 0)
+        now_ms = self._clock.now_ms()
+        async for page in self._store.past(span.last):
+            for entry in page:
+                self._keep(entry, now_ms)
+        self._tail.position = self._tail.offered = max(span.last, self._tail.position)
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            try:
+                entries, upto = await self._store.read(self._tail.position, READ_AT_ONCE)
+            except StoreError:
+                await asyncio.sleep(PAUSE_S)
+                continue
+            if upto > self._tail.position:
+                await self._take(entries, upto)
+
+    async def _take(self, entries: Sequence[LogEntry], upto: int) -> None:
+        """Into the tail first: who is catching up finds them there, whatever comes before they are pushed."""
+        now_ms = self._clock.now_ms()
+        arrived = [one for entry in entries if (one := self._keep(entry, now_ms)) is not None]
+        self._tail.position = upto
+        self._metrics.log_entries.inc(len(entries))
+        # Who comes after this look finds them in the tail.
+        meant = [(one, found) for one in arrived if (found := self._manager.matching(one.target))]
+        messages = await self._resolve(entries, [one.message_id for one, _ in meant])
+        placed = [
+            ((one.position, message), connections)
+            for one, connections in meant
+            if (message := messages.get(one.message_id)) is not None
+        ]
+        async for connection, due in in_slices((await _plan(placed)).items()):
+            self._offer(connection, due)
+        self._tail.offered = upto
+
+    def _keep(self, entry: LogEntry, now_ms: int) -> Targeted | None:
+        if entry.target is None:
+            self._contents.recall(entry.message_id)
+            return None
+        kept = Targeted(entry.position, entry.message_id, entry.target)
+        self._tail.append(kept, now_ms)
+        return kept
+
+    async def _resolve(self, entries: Sequence[LogEntry], wanted: Sequence[str]) -> dict[str, Message | None]:
+        for entry in entries:
+            if entry.text:
+                self._contents.warm(entry.message_id, entry.text, entry.expires_at)
+        if not wanted:
+            return {}
+        return await until_stored(lambda: self._contents.get(wanted), lambda: True) or {}
+
+    def _offer(self, connection: Connection, due: list[Placed]) -> None:
+        """Push what this connection was not given by its catching up meanwhile."""
+        if connection.state is not State.LIVE:
+            return
+        if connection.log_at >= due[0][0]:
+            due = [placed for placed in due if placed[0] > connection.log_at]
+        pushed = connection.push_log(due, "live", self._clock.now_ms(), time.monotonic())
+        if pushed:
+            self._metrics.deliveries.labels("live").inc(pushed)
+            self._pushed(connection)
+        if pushed < len(due):
+            self._look_again(connection)
+
+
+async def _plan(
+    placed: Sequence[tuple[Placed, Sequence[Connection]]],
+) -> dict[Connection, list[Placed]]:
+    """What is due for each connection, so that all of it goes in one write."""
+    plan: defaultdict[Connection, list[Placed]] = defaultdict(list)
+    for one, connections in placed:
+        for connection in connections:
+            plan[connection].append(one)
+        if len(connections) > SLICE:
+            await asyncio.sleep(0)
+    return plan

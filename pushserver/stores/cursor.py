@@ -1,0 +1,32 @@
+"""Cursors: where each user stands in the log."""
+
+from __future__ import annotations
+
+from pushserver.stores.commands import Argument, Commands
+from pushserver.stores.keys import CURSOR_TTL_S, Keys
+from pushserver.stores.stream import position_of, stream_id
+
+__all__ = ["CursorStore"]
+
+
+class CursorStore:
+    """Reads and moves cursors; each call one script in the user's slot, idempotent."""
+
+    def __init__(self, commands: Commands, keys: Keys) -> None:
+        self._commands = commands
+        self._keys = keys
+
+    async def start(self, user: str, position: int) -> int:
+        """Where the user stands; who has no cursor begins at `position`."""
+        arguments: list[Argument] = [stream_id(position), CURSOR_TTL_S]
+        held = await self._commands.script("cursor_start", [self._keys.cursor(user)], arguments)
+        try:
+            return position_of(held)
+        except ValueError:
+            # Somebody else's writing.
+            return position
+
+    async def move(self, user: str, position: int) -> None:
+        """Forward to `position`, never back."""
+        arguments: list[Argument] = [stream_id(position), CURSOR_TTL_S]
+        await self._commands.script("cursor_move", [self._keys.cursor(user)], arguments)

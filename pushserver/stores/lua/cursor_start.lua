@@ -1,0 +1,10 @@
+#!lua flags=allow-oom
+-- Where a user stands in the log; who has never been here stands where the caller says.
+-- KEYS[1] cursor:{U}   ARGV log id, ttl in s   -> log id
+local held = redis.call('GET', KEYS[1])
+if held then
+  redis.call('EXPIRE', KEYS[1], ARGV[2])
+  return held
+end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return ARGV[1]
