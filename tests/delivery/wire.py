@@ -101,6 +101,7 @@ def limits(**changed: Any) -> Limits:
         "ping_interval_s": 25.0,
         "ping_timeout_s": 10.0,
         "ack_timeout_s": 30.0,
+        "log_confirm_s": 2.0,
         "frames_per_s": 50,
         "per_user": 10,
     }
