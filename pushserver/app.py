@@ -32,10 +32,12 @@ from pushserver.delivery.presence import Presence
 from pushserver.delivery.publish import Publisher
 from pushserver.delivery.pushing import Pushing
 from pushserver.delivery.reaper import Reaper
+from pushserver.delivery.recategorizing import Recategorizing
 from pushserver.delivery.rescan import Rescan
 from pushserver.delivery.session import Sessions
 from pushserver.delivery.settle import Settler
 from pushserver.delivery.tasks import Tasks
+from pushserver.delivery.users import Users
 from pushserver.exposure.outlet import Outlet
 from pushserver.parts import (
     Gate,
@@ -46,6 +48,7 @@ from pushserver.parts import (
     build_publisher,
     build_reaper,
     build_stores,
+    build_users,
     build_verifier,
     category_source,
     connection_limits,
@@ -80,6 +83,7 @@ class App:
     log_follower: LogFollower
     cursors: Cursors
     publisher: Publisher
+    users: Users
     drain: Drain
     door: Door
     started: bool = False
@@ -112,28 +116,6 @@ class App:
             "content_cache_bytes": self.contents.bytes,
             "tasks": len(self.tasks),
         }
-
-    async def describe_user(self, user: str) -> dict[str, object]:
-        """Where a user is and what waits. Raises `StoreError`."""
-        pods = await self.stores.presence.pods_of(user)
-        waiting, parked = await self.stores.inbox.waiting(user)
-        return {
-            "user": user,
-            "online": bool(pods),
-            "pods": pods,
-            "connections": [
-                {"id": one.id, "state": one.state.value, "unconfirmed": one.unconfirmed, "ip": one.client_ip}
-                for one in self.manager.of(user)
-            ],
-            "categories": await self._stored_categories(user),
-            "inbox": {"waiting": waiting, "parked": parked},
-        }
-
-    async def _stored_categories(self, user: str) -> object:
-        try:
-            return await self.stores.categories.read(user)
-        except ValueError as error:
-            return {"error": str(error)}
 
 
 def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[Handler] = ()) -> App:
@@ -178,6 +160,8 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
     )
     lease = build_lease(settings, stores, presence, metrics, pod)
     rescan = Rescan(stores.presence, manager, presence, sessions.look_again, every_s=settings.inbox.rescan_s)
+    recategorizing = Recategorizing(stores.categories.read, manager, tasks)
+    sessions.on_stale_categories = recategorizing.changed
     feeds = Feeds(stores.feeds, stores.presence, metrics, tasks)
     feed = Feed(
         stores.feeds,
@@ -189,11 +173,16 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
         pushed=sessions.pushed,
         absent=presence.mark,
         kick=sessions.kick,
-        recategorize=lambda user: None,
+        recategorize=recategorizing.changed,
         on_gap=rescan.now,
     )
     lease.open_feed, lease.check_feed = feed.open, feed.check
-    lease.on_new_boot = rescan.now
+
+    def registered_anew() -> None:
+        rescan.now()
+        cursors.write_anew(manager)
+
+    lease.on_new_boot = registered_anew
     presence.on_taken_over = lease.check_soon
     gate = Gate(verifier, source, links, cursors.start)
     door = build_door(settings, sessions, presence, metrics, gate)
@@ -227,6 +216,7 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
         cursors=cursors,
         tail=tail,
         publisher=build_publisher(settings, stores, feeds, metrics),
+        users=build_users(settings, stores, feeds, manager),
         drain=Drain(manager, sessions.leaving, spread_s=settings.drain.spread_s),
         door=door,
     )

@@ -21,8 +21,9 @@ from pushserver.core.publication import Publication, Published
 from pushserver.delivery.feeds import Feeds
 from pushserver.delivery.publish import Publisher
 from pushserver.delivery.tasks import Tasks
+from pushserver.delivery.users import Users
 from pushserver.development import DATA_DIRECTORY
-from pushserver.parts import Stores, build_publisher, build_stores
+from pushserver.parts import Stores, build_publisher, build_stores, build_users
 from pushserver.stores.embedded import EmbeddedValkey, embedded_url
 
 __all__ = ["Backend", "BackendPublisher", "open_backend", "open_publisher"]
@@ -37,6 +38,7 @@ class Backend:
     stores: Stores
     feeds: Feeds
     publisher: Publisher
+    users: Users
 
     @property
     def evicted(self) -> float:
@@ -126,9 +128,9 @@ async def _opened(settings: Settings, redis_url: str) -> AsyncIterator[Backend]:
     tasks = Tasks(metrics)
     feeds = Feeds(stores.feeds, stores.presence, metrics, tasks)
     try:
-        seconds, micros = await stores.commands.call("TIME")
-        stores.clock.adjust(int(seconds) * 1000 + int(micros) // 1000)
-        yield Backend(settings, metrics, stores, feeds, build_publisher(settings, stores, feeds, metrics))
+        stores.clock.adjust(await stores.leases.now_ms())
+        publisher = build_publisher(settings, stores, feeds, metrics)
+        yield Backend(settings, metrics, stores, feeds, publisher, build_users(settings, stores, feeds, None))
     finally:
         await tasks.close()
         await stores.close()

@@ -20,10 +20,12 @@ from pushserver.core.context import Handler
 from pushserver.core.metrics import Metrics
 from pushserver.delivery.feeds import Feeds
 from pushserver.delivery.lease import Lease
+from pushserver.delivery.manager import Manager
 from pushserver.delivery.presence import Presence
 from pushserver.delivery.publish import Publisher
 from pushserver.delivery.reaper import Reaper
 from pushserver.delivery.session import Limits, Sessions
+from pushserver.delivery.users import Users
 from pushserver.development import token_secret
 from pushserver.exposure.null_sink import NullSink
 from pushserver.exposure.outlet import Outlet
@@ -64,6 +66,7 @@ __all__ = [
     "build_publisher",
     "build_reaper",
     "build_stores",
+    "build_users",
     "build_verifier",
     "category_source",
     "connection_limits",
@@ -161,6 +164,19 @@ def build_publisher(settings: Settings, stores: Stores, feeds: Feeds, metrics: M
         inline_bytes=settings.publish.inline_bytes,
         max_bytes=settings.content.max_bytes,
         max_ttl_s=settings.content.max_ttl_s,
+    )
+
+
+def build_users(settings: Settings, stores: Stores, feeds: Feeds, manager: Manager | None) -> Users:
+    """What is asked about users, and done to them."""
+    return Users(
+        inbox=stores.inbox,
+        categories=stores.categories,
+        presence=stores.presence,
+        leases=stores.leases,
+        feeds=feeds,
+        manager=manager,
+        stored_categories=settings.categories.source == "redis",
     )
 
 

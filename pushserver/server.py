@@ -301,7 +301,7 @@ def _admin(app: App) -> Admin:
     return Admin(
         metrics=app.metrics,
         api_keys=keys,
-        describe_user=app.describe_user,
+        describe_user=app.users.describe,
         describe_pod=app.describe_pod,
         ready=app.not_ready,
     )

@@ -7,7 +7,9 @@ It is kept in memory meanwhile: what was confirmed in the last seconds of a pod 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from itertools import islice
+from typing import NamedTuple
 
 from pushserver.core.clock import StoreClock
 from pushserver.core.errors import StoreError
@@ -25,6 +27,12 @@ MAX_BATCH = 1000
 """Cursors written in one go."""
 
 
+class _Moved(NamedTuple):
+    position: int
+    make: bool
+    """Make the cursor anew if it is gone; not for what settles after the user has left."""
+
+
 class Cursors:
     """Collects cursors to be written, the furthest of each user; of who leaves it is written at once."""
 
@@ -32,15 +40,16 @@ class Cursors:
         self._store = store
         self._tail = tail
         self._clock = clock
-        self._later: dict[str, int] = {}
-        self._due: dict[str, int] = {}
+        self._later: dict[str, _Moved] = {}
+        self._due: dict[str, _Moved] = {}
         self._wake = asyncio.Event()
         self._written = asyncio.Event()
 
     async def start(self, user: str) -> int:
         """Where the user stands; who is new begins at what this pod has seen. Raises `StoreError`."""
         held = await self._store.start(user, self._tail.offered)
-        return max(held, self._later.get(user, 0), self._due.get(user, 0))
+        known = [moved.position for where in (self._later, self._due) if (moved := where.get(user))]
+        return max(held, *known) if known else held
 
     def settled(self, connection: Connection) -> None:
         """Something from the log was settled on this connection."""
@@ -58,17 +67,24 @@ class Cursors:
         if connection.cursor_at < self._tail.old(self._clock.now_ms()):
             self._note(connection)
 
+    def write_anew(self, connections: Iterable[Connection]) -> None:
+        """Redis may have come back empty: write the cursors of all who are here."""
+        for connection in connections:
+            self._put(connection, connection.cursor(self._tail.offered))
+
     def _note(self, connection: Connection) -> None:
         position = connection.cursor(self._tail.offered)
         if position > connection.cursor_at:
-            connection.cursor_at = position
-            user = connection.user
-            self._later[user] = max(position, self._later.get(user, 0))
+            self._put(connection, position)
+
+    def _put(self, connection: Connection, position: int) -> None:
+        connection.cursor_at = position
+        _raise(self._later, connection.user, _Moved(position, connection.is_open()))
 
     def _write_soon(self, user: str) -> None:
-        position = self._later.pop(user, None)
-        if position is not None:
-            self._due[user] = max(position, self._due.get(user, 0))
+        moved = self._later.pop(user, None)
+        if moved is not None:
+            _raise(self._due, user, moved)
             self._wake.set()
 
     @property
@@ -112,11 +128,16 @@ class Cursors:
     async def _write_some(self) -> bool:
         """Write some that are due; False if that did not succeed. They stay due until it did."""
         batch = dict(islice(self._due.items(), MAX_BATCH))
-        moves = (self._store.move(user, position) for user, position in batch.items())
+        moves = (self._store.move(user, moved.position, make=moved.make) for user, moved in batch.items())
         answers = await asyncio.gather(*moves, return_exceptions=True)
-        for (user, position), answer in zip(batch.items(), answers, strict=True):
-            if answer is None and self._due[user] == position:
+        for (user, moved), answer in zip(batch.items(), answers, strict=True):
+            if answer is None and self._due[user] == moved:
                 del self._due[user]
             elif isinstance(answer, BaseException) and not isinstance(answer, StoreError):
                 raise answer
         return not any(answers)
+
+
+def _raise(where: dict[str, _Moved], user: str, moved: _Moved) -> None:
+    held = where.get(user, moved)
+    where[user] = _Moved(max(moved.position, held.position), moved.make or held.make)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import islice
 
 import structlog
 
@@ -22,6 +23,8 @@ __all__ = ["Rescan"]
 log = structlog.get_logger(__name__)
 
 BATCH = 200
+AGAIN_S = 0.5
+"""Before those are looked at again whose look found no answer."""
 MEND_S = 5.0
 """How long a round waits for presence to be written; who takes longer is for the next round."""
 
@@ -45,6 +48,8 @@ class Rescan:
         # Who connects right after a round began is looked at in the next: two rounds make the promise.
         self._every_s = every_s / 2
         self._now = asyncio.Event()
+        self._unseen: set[str] = set()
+        """Users who were to be looked at whatever their sequence says, and whose look found no answer."""
 
     def now(self) -> None:
         """Look at every inbox at once, whatever its sequence: hints may have been lost, or Redis emptied."""
@@ -71,13 +76,24 @@ class Rescan:
 
     async def _rest(self, seconds: float) -> bool:
         """Pause; True if somebody asked to look now."""
-        try:
-            async with asyncio.timeout(seconds if self._every_s else None):
-                await self._now.wait()
-        except TimeoutError:
-            return False
-        self._now.clear()
-        return True
+        now = asyncio.get_running_loop().time
+        until = now() + seconds if self._every_s else float("inf")
+        while now() < until:
+            wait_s = min(until - now(), AGAIN_S if self._unseen else until)
+            try:
+                async with asyncio.timeout(None if wait_s == float("inf") else wait_s):
+                    await self._now.wait()
+            except TimeoutError:
+                await self._look_at_unseen()
+            else:
+                self._now.clear()
+                return True
+        return False
+
+    async def _look_at_unseen(self) -> None:
+        batch = [user for user in islice(self._unseen, BATCH) if self._manager.has(user)]
+        self._unseen = set(islice(self._unseen, BATCH, None))
+        await self._scan(batch, look_anyway=True)
 
     async def _scan(self, users: list[str], *, look_anyway: bool) -> None:
         answers = await asyncio.gather(*map(self._store.look, users), return_exceptions=True)
@@ -88,7 +104,10 @@ class Rescan:
                     stale.append(user)
                 else:
                     self._compare(user, None if look_anyway else answer.seq)
-            elif not isinstance(answer, StoreError):
+            elif isinstance(answer, StoreError):
+                if look_anyway:
+                    self._unseen.add(user)
+            else:
                 # What stands in one user's keys must not hold the others up.
                 log.error("rescan.broken", user=user, reason=repr(answer))
         await asyncio.gather(*map(self._mend, stale))

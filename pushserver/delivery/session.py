@@ -55,6 +55,8 @@ class Verified:
     token_expires: float
     """The token's own expiry, as the client is told."""
     categories: Categories
+    categories_version: int | None = None
+    """Which version of the stored categories these are; None if they are not stored ones."""
     log_at: int = 0
     """The user's cursor: the place in the log up to which everything was settled."""
 
@@ -103,6 +105,8 @@ class Sessions:
             refresh=self._refreshed,
         )
         self.wheel = Wheel(self._visit)
+        self.on_stale_categories: Callable[[str], None] = lambda user: None
+        """Called when the categories that a user came with are not the stored ones any more."""
         self.leaving: set[Connection] = set()
         """Those that were said goodbye to, until their sockets are closed, too."""
 
@@ -128,7 +132,7 @@ class Sessions:
         self._replace_oldest(connection.user)
         transport.write(self._welcome(connection, who))
         self.wheel.put(connection, self._upkeep.first_visit(connection, time.monotonic()))
-        self._spawn(connection, self._serve)
+        self._spawn(connection, lambda one: self._serve(one, who.categories_version))
         return connection
 
     def _welcome(self, connection: Connection, who: Verified) -> bytes:
@@ -162,10 +166,13 @@ class Sessions:
             connection.transport.abort()
             raise
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, connection: Connection, categories_version: int | None) -> None:
         first = await self._presence.flushed(connection.user)
         if first is None or not connection.is_open():
             return
+        if categories_version not in {None, first.categories_version}:
+            # Changed after they were read and before presence was there to be told.
+            self.on_stale_categories(connection.user)
         connection.suspect = first.blamed
         await self._feed(connection, first.page)
         if connection.suspect:
@@ -211,8 +218,8 @@ class Sessions:
     def look_again(self, connection: Connection) -> None:
         """The inbox or the log may hold something new: look, now or right after the look under way."""
         if connection.state is State.LIVE:
-            # What was trimmed while it was live it was offered.
-            connection.log_at = max(connection.log_at, self._tail.start)
+            # While it was live it was offered everything.
+            connection.log_at = max(connection.log_at, self._tail.offered)
             connection.state = State.CATCHING_UP
             self._spawn(connection, self._feed)
         else:

@@ -3,28 +3,48 @@
 from __future__ import annotations
 
 from pushserver.core.categories import Categories, parse_categories
-from pushserver.core.jsontext import parse_strict
-from pushserver.stores.commands import Commands
+from pushserver.core.jsontext import dump, parse_strict
+from pushserver.stores.commands import Argument, Commands
 from pushserver.stores.keys import Keys
+from pushserver.stores.presence_field import presence_of
 
-__all__ = ["CategoryStore"]
+__all__ = ["CategoryStore", "StoredCategories"]
+
+
+class StoredCategories(dict[str, tuple[str, ...]]):
+    """Categories, and which version of them: whoever was told of no change can see that there was one."""
+
+    __slots__ = ("version",)
+
+    def __init__(self, categories: Categories, version: int) -> None:
+        super().__init__(categories)
+        self.version = version
+        """0 if the API never wrote any."""
 
 
 class CategoryStore:
-    """Reads the categories hash, kind -> JSON list of values."""
+    """Reads and writes the categories hash: kind -> JSON list of values, and `version`."""
 
     def __init__(self, commands: Commands, keys: Keys) -> None:
         self._commands = commands
         self._keys = keys
 
-    async def read(self, user: str) -> Categories:
+    async def read(self, user: str) -> StoredCategories:
         """The user's categories; empty when there are none.
 
         Raises `InvalidNameError` or `ValueError` when what is stored is not categories, for half of a
         user's categories would send messages to the wrong people.
         """
         flat = await self._commands.call("HGETALL", self._keys.categories(user))
-        if not flat:
-            return {}
-        pairs = zip(flat[::2], flat[1::2], strict=True)
-        return parse_categories({kind.decode(): parse_strict(values) for kind, values in pairs})
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        version = int(fields.pop(b"version", b"0"))
+        raw = {kind.decode(): parse_strict(values) for kind, values in fields.items()}
+        return StoredCategories(parse_categories(raw), version)
+
+    async def write(self, user: str, categories: Categories) -> list[str]:
+        """Store them in place of what was there; answers the pods that the user is on, read afterwards."""
+        keys = [self._keys.categories(user), self._keys.presence(user)]
+        flat: list[Argument] = [
+            item for kind, values in categories.items() for item in (kind, dump(list(values)))
+        ]
+        return list(presence_of(await self._commands.publish("categories_write", keys, flat)))

@@ -26,7 +26,7 @@ class CursorStore:
             # Somebody else's writing.
             return position
 
-    async def move(self, user: str, position: int) -> None:
-        """Forward to `position`, never back."""
-        arguments: list[Argument] = [stream_id(position), CURSOR_TTL_S]
+    async def move(self, user: str, position: int, *, make: bool) -> None:
+        """Forward to `position`, never back; one that is gone is made anew only with `make`."""
+        arguments: list[Argument] = [stream_id(position), CURSOR_TTL_S, int(make)]
         await self._commands.script("cursor_move", [self._keys.cursor(user)], arguments)

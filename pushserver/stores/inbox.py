@@ -96,8 +96,7 @@ class Inbox:
             MISSED_TTL_S,
         ]
         status, seq, evicted, presence = await self._commands.publish("inbox_append", names, arguments)
-        pods = {pod: record.get("boot", 0) for pod, record in presence_of(presence).items()}
-        return Appended(status == 1, status != 0, seq, evicted, pods)
+        return Appended(status == 1, status != 0, seq, evicted, _boots(presence))
 
     async def read(self, user: str, count: int) -> Page:
         """The first `count` ids."""
@@ -137,6 +136,30 @@ class Inbox:
         """Everything that was under suspicion was confirmed: catch up by the full window again."""
         await self._commands.call("DEL", self._keys.blame(user))
 
+    async def ids(self, user: str) -> list[str]:
+        """Every id that waits, oldest first."""
+        entries = await self._commands.call("LRANGE", self._keys.inbox(user), 0, -1)
+        return [entry.decode("ascii", "backslashreplace") for entry in entries]
+
+    async def parked(self, user: str) -> list[str]:
+        """Every parked id, in the order they were parked."""
+        entries = await self._commands.call("LRANGE", self._keys.parked(user), 0, -1)
+        return [entry.decode("ascii", "backslashreplace") for entry in entries]
+
+    async def put_back(self, user: str, message_id: str) -> Appended | None:
+        """Put a parked id back, behind all that waits; None if it is not parked."""
+        keys = self._keys
+        names = [keys.inbox(user), keys.seq(user), keys.parked(user), keys.presence(user)]
+        done, seq, presence = await self._commands.publish("inbox_put_back", names, [message_id, self._ttl_s])
+        return Appended(True, True, seq, 0, _boots(presence)) if done else None
+
+    async def erase(self, user: str) -> None:
+        """Remove every key of the user but presence, which is what the pods say."""
+        keys = self._keys
+        kinds = (keys.inbox, keys.seq, keys.seen, keys.missed, keys.parked, keys.blame, keys.cursor)
+        names = [key(user) for key in (*kinds, keys.categories)]
+        await self._commands.call("DEL", *names)
+
     async def waiting(self, user: str) -> tuple[int, int]:
         """How many ids wait, and how many are parked."""
         waiting, parked = (
@@ -144,3 +167,7 @@ class Inbox:
             self._commands.call("LLEN", self._keys.parked(user)),
         )
         return int(await waiting), int(await parked)
+
+
+def _boots(presence: Sequence[bytes]) -> dict[str, int]:
+    return {pod: record.get("boot", 0) for pod, record in presence_of(presence).items()}

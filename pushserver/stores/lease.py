@@ -95,6 +95,17 @@ class LeaseStore:
         entries = await self._commands.call("ZRANGE", self._keys.pods, 0, -1)
         return [name for entry in entries if (name := pod_name(entry)) is not None]
 
+    async def now_ms(self) -> int:
+        """Redis' time in milliseconds since 1970."""
+        seconds, micros = await self._commands.call("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def describe(self, pod: str) -> dict[str, str]:
+        """What a pod's lease says: boot, expires, claimed, host, address, started, version."""
+        flat = await self._commands.call("HGETALL", self._keys.pod(pod))
+        texts = [item.decode("utf-8", "replace") for item in flat]
+        return dict(zip(texts[::2], texts[1::2], strict=True))
+
     async def claim(self, pod: str) -> int:
         """Take an expired lease away; the dead boot, 0 if it is alive, -1 if there is no such lease."""
         boot: int = await self._commands.script("lease_claim", [self._keys.pod(pod)], [self._pod])

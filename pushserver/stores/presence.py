@@ -22,6 +22,8 @@ class FirstPage:
     page: Page | None
     blamed: bool
     """A close of this user blames content: catch up one message at a time."""
+    categories_version: int = 0
+    """Which version of the user's categories is stored, read right after the write; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +55,14 @@ class PresenceStore:
     async def write(self, boot: int, user: str, since_ms: int, page: int) -> FirstPage:
         """Write presence; with `page` above 0, also read that many ids of the inbox, right after it."""
         keys = self._keys
-        names = [keys.presence(user), keys.inbox(user), keys.seq(user), keys.missed(user), keys.blame(user)]
+        names = [keys.presence(user), keys.inbox(user), keys.seq(user), keys.missed(user)]
+        names += [keys.blame(user), keys.categories(user)]
         answer = await self._commands.script(
             "presence_set", names, [presence_field(user, self._pod), boot, since_ms, page]
         )
         if page == 0:
             return FirstPage(answer[0] == 1, None, False)
-        return FirstPage(answer[0] == 1, Page.of(answer[1:6]), answer[6] == 1)
+        return FirstPage(answer[0] == 1, Page.of(answer[1:6]), answer[6] == 1, answer[7])
 
     async def remove(self, boot: int, user: str, pod: str | None = None) -> bool:
         """Remove presence on `pod` (this one by default) written by `boot` or an older one; idempotent.

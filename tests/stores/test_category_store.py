@@ -6,6 +6,7 @@ from pushserver.core.errors import InvalidNameError
 from pushserver.stores.category_store import CategoryStore
 from pushserver.stores.commands import Commands
 from pushserver.stores.keys import Keys
+from pushserver.stores.presence import PresenceStore
 
 
 @pytest.fixture
@@ -59,3 +60,40 @@ async def test_what_is_no_json_or_no_text_is_a_value_error(
     await commands.call("HSET", keys.categories("alice"), kind, values)
     with pytest.raises(ValueError, match=r"\w"):
         await categories.read("alice")
+
+
+@pytest.mark.gen_test
+async def test_what_is_written_replaces_all_that_was_there_and_is_another_version(
+    categories: CategoryStore,
+) -> None:
+    assert (await categories.read("alice")).version == 0
+    await categories.write("alice", {"vip": ("1", "2"), "hall": ("東",)})
+    first = await categories.read("alice")
+    assert first == {"vip": ("1", "2"), "hall": ("東",)}
+    await categories.write("alice", {"sc": ("x",)})
+    second = await categories.read("alice")
+    assert second == {"sc": ("x",)}
+    await categories.write("alice", {})
+    third = await categories.read("alice")
+    assert third == {}
+    assert 0 < first.version < second.version < third.version
+
+
+@pytest.mark.gen_test
+async def test_a_write_tells_where_the_user_is_right_after_it(
+    categories: CategoryStore, commands: Commands, keys: Keys
+) -> None:
+    assert await categories.write("alice", {"vip": ("1",)}) == []
+    await PresenceStore(commands, keys, "pod-7").write(1, "alice", 1, 0)
+    assert await categories.write("alice", {"vip": ("2",)}) == ["pod-7"]
+
+
+@pytest.mark.gen_test
+async def test_a_presence_write_tells_the_version_of_that_moment(
+    categories: CategoryStore, commands: Commands, keys: Keys
+) -> None:
+    presence = PresenceStore(commands, keys, "pod-7")
+    assert (await presence.write(1, "alice", 1, 10)).categories_version == 0
+    await categories.write("alice", {"vip": ("1",)})
+    version = (await categories.read("alice")).version
+    assert (await presence.write(1, "alice", 1, 10)).categories_version == version

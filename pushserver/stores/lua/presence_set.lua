@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
 -- Write presence, unless a newer boot of the same pod name has, and read the first page of the inbox
 -- after it: whoever appends later finds this presence, whoever appended before is in the page.
--- KEYS presence, inbox, seq, missed, blame (all {U})
+-- KEYS presence, inbox, seq, missed, blame, categories (all {U})
 -- ARGV field, boot, since ms, ids to read (0: none)
--- -> {written 1/0} or {written 1/0, seq, ids, expired, evicted, parked, blamed 1/0}
+-- -> {written 1/0} or
+--    {written 1/0, seq, ids, expired, evicted, parked, blamed 1/0, version of the categories (0: never written)}
 local function number(text)
   return tonumber(text) or 0
 end
@@ -25,6 +26,7 @@ local count = tonumber(ARGV[4])
 if count == 0 then
   return {written}
 end
+local version = redis.pcall('HGET', KEYS[6], 'version')
 local missed = redis.call('HMGET', KEYS[4], 'expired', 'evicted', 'parked')
 return {
   written,
@@ -32,4 +34,5 @@ return {
   redis.call('LRANGE', KEYS[2], 0, count - 1),
   number(missed[1]), number(missed[2]), number(missed[3]),
   redis.call('EXISTS', KEYS[5]),
+  number(type(version) == 'string' and version),
 }

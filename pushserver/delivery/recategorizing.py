@@ -1,0 +1,51 @@
+"""Recategorizing: live connections move when the back end changes the categories of their user."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from pushserver.core.categories import Categories
+from pushserver.delivery.manager import Manager
+from pushserver.delivery.retry import until_stored
+from pushserver.delivery.tasks import Tasks
+
+__all__ = ["Recategorizing"]
+
+log = structlog.get_logger(__name__)
+
+
+class Recategorizing:
+    """Reads categories anew and moves the user's connections here."""
+
+    def __init__(self, read: Callable[[str], Awaitable[Categories]], manager: Manager, tasks: Tasks) -> None:
+        self._read = read
+        self._manager = manager
+        self._tasks = tasks
+        self._changed: dict[str, bool] = {}
+        """Users whose categories are being read -> whether they changed once more meanwhile."""
+
+    def changed(self, user: str) -> None:
+        """The user's categories are not what they were when they were read."""
+        if user in self._changed:
+            self._changed[user] = True
+        elif self._manager.has(user):
+            self._changed[user] = True
+            self._tasks.spawn(self._move(user), "recategorize")
+
+    async def _move(self, user: str) -> None:
+        # One read at a time, so that the answer of an older one is never the last.
+        try:
+            while self._changed[user]:
+                self._changed[user] = False
+                found = await until_stored(lambda: self._read(user), lambda: self._manager.has(user))
+                if found is None:
+                    return
+                for connection in self._manager.of(user):
+                    self._manager.change_categories(connection, found)
+        except ValueError as error:
+            # Half of a user's categories would reach the wrong people: the former ones stay.
+            log.error("categories.invalid", user=user, reason=str(error)[:200])
+        finally:
+            del self._changed[user]

@@ -1,0 +1,16 @@
+#!lua
+-- Put a parked id back, behind all that waits, and read, after it, the pods the user is on.
+-- KEYS inbox, seq, parked, presence (all {U})   ARGV id, ttl in s
+-- -> {1 put back | 0 it is not parked, seq, fields and values of presence}
+if redis.call('LREM', KEYS[3], 1, ARGV[1]) == 0 then
+  return {0, 0, {}}
+end
+redis.call('RPUSH', KEYS[1], ARGV[1])
+local seq = redis.call('INCR', KEYS[2])
+for i = 1, 2 do
+  if redis.call('TTL', KEYS[i]) < tonumber(ARGV[2]) then
+    redis.call('EXPIRE', KEYS[i], ARGV[2])
+  end
+end
+local presence = redis.pcall('HGETALL', KEYS[4])
+return {1, seq, presence.err and {} or presence}
