@@ -1,4 +1,4 @@
-"""What benchmarks run on: engines and pods as processes, each on a processor of its own where there are two."""
+"""What benchmarks run on: engines and pods as processes, each on its own processor where there are two."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 
     .venv/bin/python scripts/bench/publishing.py [--cluster] [--connections 10000] [--messages 10000]
 
-Latencies are from before the request until the last device has the frame. CPU is the pods' own; Redis' calls are
-its own count (INFO commandstats, those inside scripts included).
+Latencies are from before the request until the last device has the frame. CPU is the pods' own; Redis' calls
+are its own count (INFO commandstats, those inside scripts included).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+sys.path.insert(0, str(Path(__file__).parent))
 
 from load import Load
 from machine import SECRET, Engine, Pod, wait_for
@@ -57,6 +57,7 @@ def engine(folder: str, *, cluster: bool) -> Iterator[tuple[str, list[int]]]:
         with Engine(folder) as single:
             yield f"redis://127.0.0.1:{single.port}", [single.port]
         return
+    sys.path.insert(0, str(Path(__file__).parents[2]))
     from tests.engines.redis_cluster import RedisCluster  # noqa: PLC0415 - needs pytest
     from tests.engines.redis_server import redis_program  # noqa: PLC0415 - as above
 
