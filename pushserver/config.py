@@ -134,10 +134,11 @@ class InboxSettings(_Section):
 
 
 class PublishSettings(_Section):
-    """Repeats of a publish."""
+    """What a publish may ask for, and its repeats."""
 
     idempotency_s: Lifetime = 600
     inline_bytes: Annotated[int, Field(ge=0, le=65_536)] = 1024
+    max_users: Annotated[int, Field(ge=1, le=100_000)] = 10_000
 
 
 class ContentSettings(_Section):

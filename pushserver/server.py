@@ -10,8 +10,9 @@ import gc
 import signal
 import socket
 import time
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
 import structlog
 from tornado.netutil import bind_sockets
@@ -22,11 +23,13 @@ from pushserver.banner import development_banner
 from pushserver.config import Settings
 from pushserver.core.context import Handler
 from pushserver.core.errors import ConfigError, SinkError, StoreError, TakenOverError
+from pushserver.core.publish_request import PublishRules
 from pushserver.delivery.retry import until_stored
 from pushserver.development import DATA_DIRECTORY
 from pushserver.stores.checks import check_engine
 from pushserver.stores.embedded import EmbeddedValkey, embedded_url
 from pushserver.web.admin import Admin, admin_server
+from pushserver.web.admin.services import PublisherService, UserService
 from pushserver.web.server import public_server
 
 __all__ = ["Server", "run", "tell_stray"]
@@ -297,11 +300,21 @@ def _bind(section: str, host: str, port: int, *, reuse_port: bool) -> list[socke
 
 
 def _admin(app: App) -> Admin:
-    keys = [key.get_secret_value() for key in app.settings.admin.api_keys]
+    settings = app.settings
     return Admin(
         metrics=app.metrics,
-        api_keys=keys,
-        describe_user=app.users.describe,
+        api_keys=[key.get_secret_value() for key in settings.admin.api_keys],
+        publisher=cast(PublisherService, app.publisher),
+        users=cast(UserService, _Described(app.describe_user)),
+        rules=PublishRules(settings.publish.max_users, settings.content.ttl_s, settings.content.max_ttl_s),
+        max_content_bytes=settings.content.max_bytes,
         describe_pod=app.describe_pod,
         ready=app.not_ready,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """The part of `UserService` that there is so far."""
+
+    describe: Callable[[str], Awaitable[dict[str, Any]]]

@@ -20,6 +20,7 @@ class Metrics:
         self._messages()
         self._redis()
         self._exposure()
+        self._api()
         self.loop_lag = self._histogram("loop_lag_seconds", "Delay of a timer of the event loop")
         self.pod_boot = self._gauge("pod_boot", "Boot number under which this process is registered")
         self.task_failures = self._counter("task_failures", "Background tasks that ended with an error")
@@ -72,6 +73,10 @@ class Metrics:
         self.exposure_failures = self._counter("exposure_failures", "Publishes that failed", "kind")
         self.exposure_dropped = self._counter("exposure_dropped", "Exposure events beyond exposure.spool_max")
         self.exposure_pending = self._gauge("exposure_pending", "Exposure events being handed over")
+
+    def _api(self) -> None:
+        self.api_requests = self._counter("api_requests", "Calls of the API", "call", "status")
+        self.publishes = self._counter("publishes", "Messages asked for by back ends, by result", "result")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"pushserver_{name}", text, labels, registry=self.registry)

@@ -51,10 +51,10 @@ class JsonErrors(tornado.web.RequestHandler):
         if not isinstance(value, tornado.web.HTTPError):
             log.error("request.failed", path=self.request.path, exc_info=(typ, value, tb))
 
-    def refuse(self, status: int, code: str, message: str) -> None:
+    def refuse(self, status: int, code: str, message: str, **more: str) -> None:
         """Answer with an error and finish."""
         self.set_status(status)
-        self.finish(dump(error_body(code, message)))
+        self.finish(dump(error_body(code, message, **more)))
 
     def _methods(self) -> list[str]:
         """What is implemented here (RFC 9110 section 15.5.6)."""

@@ -6,22 +6,19 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import jwt
 import pytest
 from prometheus_client import generate_latest
-from tornado.netutil import bind_sockets
 
 from pushserver.core.context import Context
 from pushserver.delivery.session import Sessions
-from pushserver.web.admin import Admin, admin_server
 from tests.client import Client, connect
 from tests.core.client_frames import CLOSE, TEXT
 from tests.pod import SECRET, eventually
 from tests.raw_http import Headers, ask, handshake, head
+from tests.web.admin.desk import desk
 from tests.web.conftest import LogLines
 from tests.web.doorway import Doorway, doorway
 
@@ -222,30 +219,11 @@ async def test_a_close_reason_cannot_forge_a_line(log_lines: LogLines) -> None:
         assert (line["event"], line["user"], line["code"]) == ("connection.closed", "alice", 1000)
 
 
-@asynccontextmanager
-async def admin_port(door: Doorway, *keys: str) -> AsyncIterator[int]:
-    admin = Admin(
-        metrics=door.app.metrics,
-        api_keys=keys,
-        describe_user=door.app.describe_user,
-        describe_pod=door.app.describe_pod,
-        ready=door.app.not_ready,
-    )
-    server = admin_server(admin)
-    (sock,) = bind_sockets(0, "127.0.0.1")
-    server.add_sockets([sock])
-    try:
-        yield sock.getsockname()[1]
-    finally:
-        server.stop()
-        await server.close_all_connections()
-
-
 @pytest.mark.gen_test
 async def test_the_admin_listener_writes_no_line_for_a_refusal_and_no_key_anywhere(
     log_lines: LogLines,
 ) -> None:
-    async with doorway() as door, admin_port(door, "right-key-of-the-tests") as port:
+    async with desk("right-key-of-the-tests") as at:
         bodies = b""
         for key in ("right-key-of-the-tests", "wrong-key-of-the-tests", "wrong-key-of-the-tests\x01"):
             for path in (
@@ -256,13 +234,18 @@ async def test_the_admin_listener_writes_no_line_for_a_refusal_and_no_key_anywhe
                 "/metrics",
                 f"/v1?key={key}",
             ):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                reader, writer = await asyncio.open_connection("127.0.0.1", at.port)
                 writer.write(head([("Host", "a"), ("Authorization", f"Bearer {key}")], path=path))
                 bodies += await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
                 writer.close()
         lines = log_lines()
         assert lines == []
-        assert "key-of-the-tests" not in json.dumps(lines) + bodies.decode("latin-1") + metrics(door)
+        assert (
+            "key-of-the-tests"
+            not in json.dumps(lines)
+            + bodies.decode("latin-1")
+            + generate_latest(at.metrics.registry).decode()
+        )
 
 
 @pytest.mark.gen_test

@@ -8,9 +8,9 @@ from pushserver.web.chain import REASON
 __all__ = ["error_body", "refuse"]
 
 
-def error_body(code: str, message: str) -> dict[str, dict[str, str]]:
-    """The JSON of every error: `{"error":{"code","message"}}`."""
-    return {"error": {"code": code, "message": message}}
+def error_body(code: str, message: str, **more: str) -> dict[str, dict[str, str]]:
+    """The JSON of every error: `{"error":{"code","message"}}`, and what else helps to mend it."""
+    return {"error": {"code": code, "message": message, **more}}
 
 
 def refuse(ctx: Context, status: int, code: str, message: str, *, retry_after_s: int = 0) -> None:

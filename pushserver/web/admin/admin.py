@@ -1,0 +1,41 @@
+"""What the handlers of the admin listener need."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pushserver.core.metrics import Metrics
+from pushserver.core.publish_request import PublishRules
+from pushserver.web.admin.services import PublisherService, UserService
+from pushserver.web.guesses import Guesses
+
+__all__ = ["Admin"]
+
+
+@dataclass(slots=True)
+class Admin:
+    """Built once; the handlers hold nothing else."""
+
+    metrics: Metrics
+    api_keys: Sequence[str]
+    """Empty: whoever reaches the listener, which settings then keep on loopback."""
+    publisher: PublisherService
+    users: UserService
+    rules: PublishRules
+    max_content_bytes: int
+    describe_pod: Callable[[], dict[str, Any]]
+    ready: Callable[[], str]
+    """Empty when the pod may take traffic, else why not."""
+    guesses: Guesses = field(default_factory=Guesses)
+    key_bytes: list[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.key_bytes = [key.encode() for key in self.api_keys]
+
+    def knows(self, key: str) -> bool:
+        """Whether it is one of the keys. Every key is compared, each in constant time."""
+        given = key.encode("utf-8", "replace")
+        return sum(hmac.compare_digest(given, known) for known in self.key_bytes) > 0

@@ -1,0 +1,180 @@
+"""The shapes that the description of the API names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pushserver.core.categories import KINDS, MAX_VALUE_BYTES, MAX_VALUES
+from pushserver.core.names import MAX_USERNAME_BYTES
+from pushserver.core.publish_request import PublishRules
+
+__all__ = ["Shape", "closed", "ref", "schemas"]
+
+Shape = dict[str, Any]
+
+_COUNT: Shape = {"type": "integer", "minimum": 0}
+_COUNT_OR_NULL: Shape = {"type": ["integer", "null"], "minimum": 0}
+_TEXT: Shape = {"type": "string"}
+_MILLISECONDS: Shape = {"type": "integer", "description": "Milliseconds since 1970 by Redis' clock."}
+_VALUE: Shape = {
+    "anyOf": [
+        {"type": "string", "minLength": 1, "maxLength": MAX_VALUE_BYTES},
+        {"type": "integer", "description": "Kept as its text."},
+    ],
+    "description": f"At most {MAX_VALUE_BYTES} bytes of printable text.",
+}
+
+
+def ref(name: str) -> Shape:
+    """The shape of that name."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def closed(required: Shape, optional: Shape | None = None, **more: Any) -> Shape:
+    """An object with these members and no other."""
+    return {
+        "type": "object",
+        "properties": {**required, **(optional or {})},
+        "required": list(required),
+        "additionalProperties": False,
+        **more,
+    }
+
+
+def schemas(rules: PublishRules) -> Shape:
+    """Every shape by its name; bounds are those in force."""
+    pods = {"type": "array", "items": _TEXT, "description": "Pods that were told."}
+    ids = {"type": "array", "items": ref("MessageId")}
+    user = {"user": ref("Username")}
+    return {
+        "Username": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_USERNAME_BYTES,
+            "description": f"1 to {MAX_USERNAME_BYTES} bytes of UTF-8 without control characters.",
+        },
+        "MessageId": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
+        "Categories": _categories(min_values=0),
+        "TargetCategories": {
+            **_categories(min_values=1),
+            "minProperties": 1,
+            "description": "Any of the values within a kind, all of the kinds.",
+        },
+        "Target": _target(rules),
+        "Publish": _publish(rules),
+        "Published": closed(
+            {"id": ref("MessageId"), "users": _COUNT_OR_NULL, "online": _COUNT_OR_NULL},
+            description="`users` and `online` are null for categories and everyone.",
+        ),
+        "Duplicate": closed(
+            {
+                "id": ref("MessageId"),
+                "users": _COUNT_OR_NULL,
+                "online": _COUNT_OR_NULL,
+                "duplicate": {"const": True},
+            }
+        ),
+        "Recalled": closed({"id": ref("MessageId"), "recalled": {"const": True}}),
+        "User": _user(),
+        "Ids": closed({**user, "ids": ids}),
+        "PutBack": closed({**user, "id": ref("MessageId"), "put_back": {"const": True}}),
+        "StoredCategories": closed({**user, "categories": ref("Categories"), "pods": pods}),
+        "Disconnected": closed({**user, "pods": pods}),
+        "Erased": closed({**user, "erased": {"const": True}, "pods": pods}),
+        "Pods": closed({"pods": {"type": "array", "items": _pod()}}),
+        "Stats": {"type": "object", "description": "This pod's name, boot, readiness and counts."},
+        "Description": {"type": "object"},
+        "Error": closed({"error": _error()}),
+    }
+
+
+def _target(rules: PublishRules) -> Shape:
+    users = {"type": "array", "items": ref("Username"), "minItems": 1, "maxItems": rules.max_users}
+    return {
+        "oneOf": [
+            closed({"users": {**users, "description": "One that is named twice counts once."}}),
+            closed({"categories": ref("TargetCategories")}),
+            closed({"everyone": {"const": True}}),
+        ]
+    }
+
+
+def _publish(rules: PublishRules) -> Shape:
+    return closed(
+        {"to": ref("Target"), "content": {"description": "Any JSON; it goes to clients as it stands."}},
+        {
+            "id": {
+                **ref("MessageId"),
+                "description": "Also the idempotency key; made by the server if there is none.",
+            },
+            "ttl": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": rules.max_ttl_s,
+                "default": rules.ttl_s,
+                "description": "Seconds that the message waits, written without fraction or exponent.",
+            },
+            "offline": {
+                "type": "boolean",
+                "default": True,
+                "description": "False: for those only who are live right now; stored nowhere.",
+            },
+        },
+    )
+
+
+def _categories(min_values: int) -> Shape:
+    values = {
+        "anyOf": [
+            _VALUE,
+            {"type": "array", "items": _VALUE, "minItems": min_values, "maxItems": MAX_VALUES},
+        ]
+    }
+    return {
+        "type": "object",
+        "properties": dict.fromkeys(KINDS, values),
+        "additionalProperties": False,
+    }
+
+
+def _user() -> Shape:
+    return {
+        "type": "object",
+        "properties": {
+            "user": ref("Username"),
+            "online": {"type": "boolean"},
+            "pods": {"type": "object", "description": "Presence by pod."},
+            "connections": {"type": "array", "items": {"type": "object"}, "description": "On this pod."},
+            "categories": {"type": "object"},
+            "inbox": {"type": "object", "properties": {"waiting": _COUNT, "parked": _COUNT}},
+        },
+        "required": ["user"],
+    }
+
+
+def _pod() -> Shape:
+    return closed(
+        {
+            "name": _TEXT,
+            "boot": _COUNT,
+            "host": _TEXT,
+            "address": _TEXT,
+            "version": _TEXT,
+            "started": _MILLISECONDS,
+            "expires": _MILLISECONDS,
+            "alive": {"type": "boolean"},
+        }
+    )
+
+
+def _error() -> Shape:
+    return closed(
+        {
+            "code": {"type": "string", "description": "For programs; it does not change."},
+            "message": {"type": "string", "description": "For people."},
+        },
+        {
+            "field": {"type": "string", "description": "Path of the field that is wrong: `to.users[3]`."},
+            "kind": {"type": "string", "description": "With `unavailable`: the class of Redis' trouble."},
+        },
+    )

@@ -1,0 +1,55 @@
+"""What the API asks of the rest of the server."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from pushserver.core.categories import Categories
+from pushserver.core.publication import Publication, Published
+
+__all__ = ["PublisherService", "UserService"]
+
+
+class PublisherService(Protocol):
+    """Publishes messages. What is asked for first is carried out first."""
+
+    def new_id(self) -> str:
+        """An id that no message has yet."""
+
+    async def publish(self, publication: Publication) -> Published:
+        """Store it, and tell the pods.
+
+        Raises `InvalidFieldError` for a content that is too large, `IdReusedError`, `RecalledError` or
+        `StoreError`; after the last it may be stored in part, and repeating it completes it.
+        """
+
+    async def recall(self, message_id: str) -> bool:
+        """Take back what is not delivered yet; False if no such message is known. Raises `StoreError`."""
+
+
+class UserService(Protocol):
+    """What is known about users and pods, and what can be done to them. All raise `StoreError`."""
+
+    async def describe(self, user: str) -> dict[str, Any]:
+        """Presence by pod, connections on this pod, categories, how much waits."""
+
+    async def inbox(self, user: str) -> list[str]:
+        """Ids that wait, oldest first."""
+
+    async def parked(self, user: str) -> list[str]:
+        """Ids taken out of the inbox as poison."""
+
+    async def put_back(self, user: str, message_id: str) -> bool:
+        """A parked id into the inbox again; False if it is not parked."""
+
+    async def set_categories(self, user: str, categories: Categories) -> list[str]:
+        """Store them, and move live connections; the pods that were told."""
+
+    async def disconnect(self, user: str) -> list[str]:
+        """Close the user's connections on every pod; the pods that were told."""
+
+    async def erase(self, user: str) -> list[str]:
+        """Disconnect the user and remove every key of theirs; the pods that were told."""
+
+    async def pods(self) -> list[dict[str, Any]]:
+        """Every pod: name, boot, host, address, version, started, expires (both ms), alive."""

