@@ -172,8 +172,13 @@ def _message_id(value: str | None) -> str:
 
 
 def _ttl(text: str, rules: PublishRules) -> int:
-    if text.isdigit() and text.isascii() and len(text) < 12 and 1 <= int(text) <= rules.max_ttl_s:
-        return int(text)
+    try:
+        # As JSON Schema has it, 60.0 is an integer.
+        seconds = float(text)
+    except ValueError:  # no number: the walk lets pass no word that float() knows
+        seconds = 0
+    if seconds.is_integer() and 1 <= seconds <= rules.max_ttl_s:
+        return int(seconds)
     raise InvalidFieldError("ttl", f"must be whole seconds from 1 to {rules.max_ttl_s}")
 
 

@@ -39,6 +39,12 @@ def test_every_field_is_taken():
     assert parsed(asked) == Publication("m:1", '"x"', 3600, ("b", "a"), None, False)
 
 
+def test_whole_seconds_may_be_written_as_json_likes():
+    for text in (b"60", b"60.0", b"6e1", b" 60 "):
+        asked = b'{"to":{"users":["a"]},"content":1,"ttl":' + text + b"}"
+        assert parsed(asked).ttl_s == 60
+
+
 def test_it_may_be_for_categories_or_everyone():
     to = {"categories": {"level": 7, "vip": ["3", 4]}}
     assert parsed({"to": to, "content": 1}).categories == {"vip": ("3", "4"), "level": ("7",)}
@@ -91,12 +97,12 @@ def test_the_content_goes_on_just_as_it_was_sent(content: str):
         (asking(ttl=0), "ttl"),
         (asking(ttl=3601), "ttl"),
         (asking(ttl=-1), "ttl"),
-        (asking(ttl=1.0), "ttl"),
+        (asking(ttl=1.5), "ttl"),
         (asking(ttl=True), "ttl"),
         (asking(ttl="60"), "ttl"),
         (asking(ttl=None), "ttl"),
         (asking(ttl=10**300), "ttl"),
-        (b'{"to":{"users":["a"]},"content":1,"ttl":1e2}', "ttl"),
+        (b'{"to":{"users":["a"]},"content":1,"ttl":1e4}', "ttl"),
         (b'{"to":{"users":["a"]},"content":1,"ttl":' + b"9" * 5000 + b"}", "ttl"),
         (asking(offline=None), "offline"),
         (asking(offline=0), "offline"),

@@ -112,7 +112,7 @@ def _publish(rules: PublishRules) -> Shape:
                 "minimum": 1,
                 "maximum": rules.max_ttl_s,
                 "default": rules.ttl_s,
-                "description": "Seconds that the message waits, written without fraction or exponent.",
+                "description": "Whole seconds that the message waits.",
             },
             "offline": {
                 "type": "boolean",
