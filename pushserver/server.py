@@ -23,9 +23,9 @@ from pushserver.banner import development_banner
 from pushserver.config import Settings
 from pushserver.core.context import Handler
 from pushserver.core.errors import ConfigError, SinkError, StoreError, TakenOverError
-from pushserver.core.publish_request import PublishRules
 from pushserver.delivery.retry import until_stored
 from pushserver.development import DATA_DIRECTORY
+from pushserver.parts import publish_rules
 from pushserver.stores.checks import check_engine
 from pushserver.stores.embedded import EmbeddedValkey, embedded_url
 from pushserver.web.admin import Admin, admin_server
@@ -306,7 +306,7 @@ def _admin(app: App) -> Admin:
         api_keys=[key.get_secret_value() for key in settings.admin.api_keys],
         publisher=cast(PublisherService, app.publisher),
         users=cast(UserService, _Described(app.describe_user)),
-        rules=PublishRules(settings.publish.max_users, settings.content.ttl_s, settings.content.max_ttl_s),
+        rules=publish_rules(settings),
         max_content_bytes=settings.content.max_bytes,
         describe_pod=app.describe_pod,
         ready=app.not_ready,

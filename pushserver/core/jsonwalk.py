@@ -16,7 +16,7 @@ from typing import NoReturn, TypeVar
 
 from pushserver.core.errors import InvalidFieldError
 
-__all__ = ["MAX_DEPTH", "JsonWalk", "Steps"]
+__all__ = ["MAX_DEPTH", "JsonWalk", "Steps", "at_once"]
 
 MAX_DEPTH = 100
 """Levels of arrays and objects within one value."""
@@ -26,6 +26,17 @@ STEP = 4096
 _Result = TypeVar("_Result")
 Steps = Generator[None, None, _Result]
 """Work that stops now and then, so that whoever runs it can let others run; then its result."""
+
+
+def at_once(steps: Steps[_Result]) -> _Result:
+    """Carry out `steps` without letting anybody else run; raises what they raise."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: _Result = done.value
+            return result
+
 
 _BLANKS = " \t\n\r"
 _BLANK = re.compile(r"[ \t\n\r]*+")

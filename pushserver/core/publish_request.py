@@ -176,7 +176,7 @@ def _ttl(text: str, rules: PublishRules) -> int:
         # As JSON Schema has it, 60.0 is an integer.
         seconds = float(text)
     except ValueError:  # no number: the walk lets pass no word that float() knows
-        seconds = 0
+        seconds = 0.0
     if seconds.is_integer() and 1 <= seconds <= rules.max_ttl_s:
         return int(seconds)
     raise InvalidFieldError("ttl", f"must be whole seconds from 1 to {rules.max_ttl_s}")

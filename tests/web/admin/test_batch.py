@@ -14,11 +14,8 @@ from pushserver.core.metrics import Metrics
 from pushserver.core.publication import Published
 from pushserver.web.admin.batch import WINDOW_BYTES, WINDOW_LINES, Batch, Line
 from pushserver.web.admin.intake import Intake
+from tests.web.admin.batch_lines import line
 from tests.web.admin.desk import RULES, FakePublisher
-
-
-def line(message_id: str, content: Any = 1) -> bytes:
-    return json.dumps({"id": message_id, "to": {"users": ["alice"]}, "content": content}).encode() + b"\n"
 
 
 def batch(publisher: FakePublisher | None = None, **bounds: int) -> Batch:

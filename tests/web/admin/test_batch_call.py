@@ -15,8 +15,8 @@ from pushserver.web.admin.batch import MAX_LINES, WINDOW_LINES
 from tests.callbacks import MAX_CALLBACK_S, watched_callbacks
 from tests.pod import eventually
 from tests.raw_http import Answer, head, read_answer
+from tests.web.admin.batch_lines import line
 from tests.web.admin.desk import KEY, Desk, bearer, desk
-from tests.web.admin.test_batch import line
 
 PATH = "/v1/messages/batch"
 NDJSON = "application/x-ndjson"

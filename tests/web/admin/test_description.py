@@ -24,7 +24,7 @@ DOCUMENT = describe_api(RULES)
 NOT_DESCRIBED = {"/healthz", "/readyz", "/metrics"}
 METHODS = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
 OPERATIONS = [(method, path) for path, methods in DOCUMENT["paths"].items() for method in methods]
-EXAMPLES = 20
+EXAMPLES = 12
 
 load_all_checks()
 DESCRIBED = CHECKS.get_by_names(

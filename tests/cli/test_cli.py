@@ -24,18 +24,7 @@ from pushserver.development import development_secret
 from pushserver.web.tokens import TokenVerifier, load_keys
 from tests.web.stage import LIVE, WELCOME, Seat, Stage, closing, message, on_stage
 
-SHIPPED = Path(__file__).parent.parent / "conf" / "pushserver.toml"
-
-
-@pytest.fixture(autouse=True)
-def logged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, str]]:
-    """An empty folder and environment; answers how logging was configured."""
-    configured: list[tuple[str, str]] = []
-    monkeypatch.setattr(cli.logs, "configure", lambda level, fmt: configured.append((level, fmt)))
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("PUSHSERVER_")]:
-        monkeypatch.delenv(name)
-    return configured
+SHIPPED = Path(__file__).parent.parent.parent / "conf" / "pushserver.toml"
 
 
 @pytest.fixture

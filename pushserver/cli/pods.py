@@ -1,0 +1,65 @@
+"""`pushserver pods`: the cluster."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pushserver.cli.command import Command
+from pushserver.config import Settings
+from pushserver.core.jsontext import dump
+from pushserver.logs import printable
+
+__all__ = ["PODS"]
+
+_COLUMNS = ("name", "boot", "host", "address", "version", "started", "expires", "alive")
+_TIMES = {"started", "expires"}
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="as JSON, times in milliseconds since 1970")
+
+
+def _pods(arguments: argparse.Namespace, settings: Settings) -> int:
+    pods = asyncio.run(_read(settings))
+    if arguments.json:
+        print(dump(pods))
+    else:
+        _print_table(pods)
+    return 0
+
+
+async def _read(settings: Settings) -> list[dict[str, Any]]:
+    # Only commands that look into Redis need it.
+    from pushserver.publisher import open_users  # noqa: PLC0415
+
+    async with open_users(settings) as users:
+        pods: list[dict[str, Any]] = await users.pods()
+        return pods
+
+
+def _print_table(pods: Sequence[Mapping[str, Any]]) -> None:
+    rows = [
+        [name.upper() for name in _COLUMNS],
+        *([_cell(name, pod[name]) for name in _COLUMNS] for pod in pods),
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _cell(name: str, value: Any) -> str:
+    if name in _TIMES:
+        return (
+            datetime.fromtimestamp(value / 1000, UTC).isoformat(" ", "seconds").removesuffix("+00:00") + "Z"
+        )
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    # What another pod wrote about itself must not move this terminal.
+    return printable(str(value))
+
+
+PODS = Command("list the pods of the cluster, with what they told about themselves", _add_arguments, _pods)
