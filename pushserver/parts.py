@@ -19,7 +19,6 @@ from pushserver.core.clock import StoreClock
 from pushserver.core.context import Handler
 from pushserver.core.metrics import Metrics
 from pushserver.delivery.feeds import Feeds
-from pushserver.core.publish_request import PublishRules
 from pushserver.delivery.lease import Lease
 from pushserver.delivery.manager import Manager
 from pushserver.delivery.presence import Presence
@@ -71,7 +70,6 @@ __all__ = [
     "build_verifier",
     "category_source",
     "connection_limits",
-    "publish_rules",
 ]
 
 READERS = 2
@@ -218,11 +216,6 @@ def category_source(settings: Settings, stores: Stores) -> Source:
     if settings.categories.source == "claims":
         return from_claims
     return from_redis(stores.categories.read)
-
-
-def publish_rules(settings: Settings) -> PublishRules:
-    """What a request to publish may ask for."""
-    return PublishRules(settings.publish.max_users, settings.content.ttl_s, settings.content.max_ttl_s)
 
 
 def connection_limits(settings: Settings) -> Limits:

@@ -10,14 +10,14 @@ import gc
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import structlog
 from tornado.netutil import bind_sockets
 
 from pushserver import __version__
+from pushserver.api_parts import build_admin
 from pushserver.app import App, build
 from pushserver.banner import development_banner
 from pushserver.config import Settings
@@ -25,11 +25,9 @@ from pushserver.core.context import Handler
 from pushserver.core.errors import ConfigError, SinkError, StoreError, TakenOverError
 from pushserver.delivery.retry import until_stored
 from pushserver.development import DATA_DIRECTORY
-from pushserver.parts import publish_rules
 from pushserver.stores.checks import check_engine
 from pushserver.stores.embedded import EmbeddedValkey, embedded_url
-from pushserver.web.admin import Admin, admin_server
-from pushserver.web.admin.services import PublisherService, UserService
+from pushserver.web.admin import admin_server
 from pushserver.web.server import public_server
 
 __all__ = ["Server", "run", "tell_stray"]
@@ -79,7 +77,7 @@ class Server:
         self._public_sockets: list[socket.socket] = []
         self._heartbeat: asyncio.Task[None] | None = None
         self._public = public_server(app.door)
-        self._admin = admin_server(_admin(app))
+        self._admin = admin_server(build_admin(app))
         self.port = 0
         """The port of the listener for clients, once started."""
         self.admin_port = 0
@@ -297,24 +295,3 @@ def _bind(section: str, host: str, port: int, *, reuse_port: bool) -> list[socke
         return bind_sockets(port, address=host, backlog=1024, reuse_port=reuse_port)
     except OSError as error:
         raise ConfigError(f"{section}.port", f"{host}:{port} cannot be used: {error.strerror}") from None
-
-
-def _admin(app: App) -> Admin:
-    settings = app.settings
-    return Admin(
-        metrics=app.metrics,
-        api_keys=[key.get_secret_value() for key in settings.admin.api_keys],
-        publisher=cast(PublisherService, app.publisher),
-        users=cast(UserService, _Described(app.describe_user)),
-        rules=publish_rules(settings),
-        max_content_bytes=settings.content.max_bytes,
-        describe_pod=app.describe_pod,
-        ready=app.not_ready,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Described:
-    """The part of `UserService` that there is so far."""
-
-    describe: Callable[[str], Awaitable[dict[str, Any]]]

@@ -48,7 +48,7 @@ def test_the_shipped_file_explains_every_setting_right_above_it():
 
 def test_every_duration_and_size_carries_its_unit_in_its_name():
     units = ("_s", "_ms", "_bytes", "_per_s", "_per_ip", "_per_user", "_max", "_events")
-    counts = {"port", "max_connections", "window", "cap", "page", "max_users"}
+    counts = {"port", "max_connections", "window", "cap", "page", "max_users", "max_length"}
     numbers = {
         name
         for names in defaults().values()

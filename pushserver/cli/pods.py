@@ -34,7 +34,7 @@ def _pods(arguments: argparse.Namespace, settings: Settings) -> int:
 
 async def _read(settings: Settings) -> list[dict[str, Any]]:
     # Only commands that look into Redis need it.
-    from pushserver.publisher import open_users  # noqa: PLC0415
+    from pushserver.publisher import open_users  # type: ignore[import-not-found] # noqa: PLC0415
 
     async with open_users(settings) as users:
         pods: list[dict[str, Any]] = await users.pods()

