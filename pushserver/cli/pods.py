@@ -15,7 +15,7 @@ from pushserver.logs import printable
 
 __all__ = ["PODS"]
 
-_COLUMNS = ("name", "boot", "host", "address", "version", "started", "expires", "alive")
+_COLUMNS = ("pod", "boot", "host", "address", "version", "started", "expires", "alive")
 _TIMES = {"started", "expires"}
 
 
@@ -34,17 +34,16 @@ def _pods(arguments: argparse.Namespace, settings: Settings) -> int:
 
 async def _read(settings: Settings) -> list[dict[str, Any]]:
     # Only commands that look into Redis need it.
-    from pushserver.publisher import open_users  # type: ignore[import-not-found] # noqa: PLC0415
+    from pushserver.backend import open_backend  # noqa: PLC0415
 
-    async with open_users(settings) as users:
-        pods: list[dict[str, Any]] = await users.pods()
-        return pods
+    async with open_backend(settings) as backend:
+        return await backend.users.pods()
 
 
 def _print_table(pods: Sequence[Mapping[str, Any]]) -> None:
     rows = [
         [name.upper() for name in _COLUMNS],
-        *([_cell(name, pod[name]) for name in _COLUMNS] for pod in pods),
+        *([_cell(name, pod.get(name)) for name in _COLUMNS] for pod in pods),
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -52,6 +51,8 @@ def _print_table(pods: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
     if name in _TIMES:
         return (
             datetime.fromtimestamp(value / 1000, UTC).isoformat(" ", "seconds").removesuffix("+00:00") + "Z"

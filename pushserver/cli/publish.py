@@ -137,12 +137,11 @@ async def _print_results(batch: Batch, windows: Iterator[Sequence[Line]]) -> boo
 async def _intake(settings: Settings) -> AsyncIterator[Intake]:
     # Only commands that publish need Redis, and the API's code.
     from pushserver.api_parts import publish_rules  # noqa: PLC0415
-    from pushserver.core.metrics import Metrics  # noqa: PLC0415
-    from pushserver.publisher import open_publisher  # type: ignore[import-not-found] # noqa: PLC0415
+    from pushserver.backend import open_backend  # noqa: PLC0415
     from pushserver.web.admin.intake import Intake  # noqa: PLC0415
 
-    async with open_publisher(settings) as publisher:
-        yield Intake(publisher, publish_rules(settings), Metrics())
+    async with open_backend(settings) as backend:
+        yield Intake(backend.publisher, publish_rules(settings), backend.metrics)
 
 
 PUBLISH = Command("send a message, or many", _add_arguments, _publish)

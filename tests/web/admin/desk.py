@@ -103,7 +103,7 @@ class FakeUsers:
     async def pods(self) -> list[dict[str, Any]]:
         self._note("pods")
         about = {"host": "h", "address": "127.0.0.1:8000", "version": "0.1", "started": 1, "expires": 2}
-        return [{"name": "pod-1", "boot": 7, **about, "alive": True}]
+        return [{"pod": "pod-1", "boot": 7, **about, "alive": True}]
 
 
 class Desk:

@@ -78,6 +78,33 @@ async def test_a_message_reaches_a_client_as_it_was_sent(valkey: ValkeyServer) -
 
 
 @pytest.mark.gen_test
+async def test_users_and_pods_are_looked_after(valkey: ValkeyServer) -> None:
+    async with running_pod(settings(valkey.connection_url)) as pod:
+
+        async def call(method: str, path: str, body: bytes = b"") -> Any:
+            about = [("Host", "localhost"), ("Content-Length", str(len(body)))]
+            kind = [("Content-Type", "application/json")]
+            answer = await ask(pod.server.admin_port, about + kind, method=method, path=path, body=body)
+            assert answer.status == 200, answer
+            return answer.json
+
+        assert (await publish(pod, b'{"users":["bob"]}', b"m-1")).status == 202
+        assert await call("GET", "/v1/users/bob/inbox") == {"user": "bob", "ids": ["m-1"]}
+        assert await call("GET", "/v1/users/bob/parked") == {"user": "bob", "ids": []}
+        client = await pod.connect("alice")
+        await client.until("live")
+        told = await call("PUT", "/v1/users/alice/categories", b'{"vip":["3"]}')
+        assert told == {"user": "alice", "categories": {"vip": ["3"]}, "pods": ["pod-1"]}
+        assert (await call("GET", "/v1/users/alice"))["categories"] == {"vip": ["3"]}
+        assert (await call("POST", "/v1/users/alice/disconnect"))["pods"] == ["pod-1"]
+        assert (await client.closed()).code == 4403
+        assert (await call("DELETE", "/v1/users/bob"))["erased"] is True
+        assert (await call("GET", "/v1/users/bob/inbox"))["ids"] == []
+        (one,) = (await call("GET", "/v1/pods"))["pods"]
+        assert (one["pod"], one["alive"], one["boot"]) == ("pod-1", True, pod.app.lease.boot)
+
+
+@pytest.mark.gen_test
 async def test_stats_are_this_pods_figures(valkey: ValkeyServer) -> None:
     async with running_pod(settings(valkey.connection_url)) as pod:
         clients = [await pod.connect(user) for user in ("alice", "alice", "bob")]
