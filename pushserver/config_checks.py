@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from pushserver.core.client_ip import ClientIPRule
 from pushserver.core.errors import ConfigError, InvalidNameError
 from pushserver.core.names import check_pod_name
+from pushserver.core.sentinel_url import SentinelURL
 
 if TYPE_CHECKING:
     from pushserver.config import Settings
@@ -33,6 +34,7 @@ MIN_SECRET_BYTES = 32
 """RFC 7518 section 3.2: an HS256 key has at least the size of its hash."""
 
 _REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
+_SENTINEL_OPTIONS = {"sentinel_username", "sentinel_password"}
 # Others would undo what the client is given: its time-outs, its protocol, the check of certificates.
 _REDIS_OPTIONS = {"db", "username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
 _TOPIC = re.compile(r"projects/[^/\s]+/topics/[^/\s]+")
@@ -43,18 +45,22 @@ def check_url(url: SecretStr) -> SecretStr:
     text = url.get_secret_value()
     if not text:
         return url
+    allowed = _REDIS_OPTIONS
+    if re.match(r"[a-z]+\+sentinel:", text):
+        text, allowed = SentinelURL.parse(text).plain, _REDIS_OPTIONS | _SENTINEL_OPTIONS
     try:
         parts = urlsplit(text)
         place = parts.path if parts.scheme == "unix" else parts.hostname and parts.port != 0
     except ValueError:
         place = None
     if not place or parts.scheme not in _REDIS_SCHEMES or not text.isprintable():
-        raise ValueError(f"must be SCHEME://HOST[:PORT] or unix:///PATH, SCHEME {', '.join(_REDIS_SCHEMES)}")
+        known = ", ".join((*_REDIS_SCHEMES, "redis+sentinel", "rediss+sentinel"))
+        raise ValueError(f"must be SCHEME://HOST[:PORT] or unix:///PATH, SCHEME {known}")
     if "@" in parts.path + parts.query or "#" in text:
         raise ValueError("must have user and password percent-encoded")
     options = parse_qs(parts.query, keep_blank_values=True).keys()
-    if options - _REDIS_OPTIONS:
-        raise ValueError(f"may have no options but {', '.join(sorted(_REDIS_OPTIONS))}")
+    if options - allowed:
+        raise ValueError(f"may have no options but {', '.join(sorted(allowed))}")
     if parts.scheme.endswith("+cluster") and (parts.path not in {"", "/"} or "db" in options):
         raise ValueError("must name no database, for a cluster has but one")
     if parts.scheme != "unix" and not re.fullmatch(r"(/[0-9]*)?", parts.path):

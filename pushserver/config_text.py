@@ -15,7 +15,7 @@ __all__ = ["as_toml"]
 
 # `config_checks.check_url` sees to it that a user and a password end where they seem to.
 _URL_USER = re.compile(r"(?<=://)[^/?#]*(?=@)")
-_URL_PASSWORD = re.compile(r"(?<=[?&]password=)[^&]*")
+_URL_PASSWORD = re.compile(r"(?<=[?&_]password=)[^&]*")
 
 
 def as_toml(settings: Settings) -> str:

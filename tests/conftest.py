@@ -11,22 +11,32 @@ from tornado.ioloop import IOLoop
 from tests.engines.fixtures import (
     _cluster_processes,
     _emulator_process,
+    _pair_processes,
     _redis_process,
+    _sentinel_processes,
     _valkey_process,
     pubsub_emulator,
     redis_cluster,
+    redis_pair,
+    redis_sentinels,
     redis_server,
+    redis_tls,
     valkey,
 )
 
 __all__ = [
     "_cluster_processes",
     "_emulator_process",
+    "_pair_processes",
     "_redis_process",
+    "_sentinel_processes",
     "_valkey_process",
     "pubsub_emulator",
     "redis_cluster",
+    "redis_pair",
+    "redis_sentinels",
     "redis_server",
+    "redis_tls",
     "valkey",
 ]
 

@@ -25,6 +25,8 @@ SECRET = {"secret": "x" * 32}
         "unix://:pass@/run/redis.sock",
         "redis+cluster://10.0.0.1:7000",
         "rediss+cluster://10.0.0.1:7000/",
+        "redis+sentinel://10.0.0.1,10.0.0.2:26380/mymaster",
+        "rediss+sentinel://user:p%40ss@[::1]:26379/my.master/2?sentinel_username=u&sentinel_password=p&ssl_ca_certs=/ca",
     ],
 )
 def test_a_redis_url_of_a_known_scheme_is_taken(url: str):
@@ -36,7 +38,12 @@ def test_a_redis_url_of_a_known_scheme_is_taken(url: str):
     [
         "localhost:6379",
         "http://localhost",
-        "redis+sentinel://localhost/mymaster",
+        "redis+sentinel://localhost",
+        "redis+sentinelx://localhost/mymaster",
+        "redis+sentinel://localhost/mymaster?sentinel_timeout=1",
+        "redis+sentinel://localhost/mymaster?ssl_cert_reqs=none",
+        "redis+sentinel://localhost/mymaster?sentinel_password=a@b",
+        "redis://localhost?sentinel_password=p",
         "redis://",
         "redis://localhost:port",
         "redis://localhost:70000",
@@ -56,7 +63,7 @@ def test_a_redis_url_of_a_known_scheme_is_taken(url: str):
     ],
 )
 def test_any_other_redis_url_is_refused(url: str):
-    with pytest.raises(ValueError, match=r"must be SCHEME|no options but|percent-encoded|database"):
+    with pytest.raises(ValueError, match=r"must be SCHEME|/SERVICE|no options but|percent-encoded|database"):
         check_url(SecretStr(url))
 
 

@@ -65,5 +65,8 @@ def test_of_a_redis_url_user_and_password_are_masked():
         "redis://:s3%40cr3t@s3cr3t@h": "redis://***@h",
         "unix:///run/r.sock?db=1&password=s3cr3t": "unix:///run/r.sock?db=1&password=***",
         "redis://h?password=s3cr3t&db=1": "redis://h?password=***&db=1",
+        "redis+sentinel://u:s3cr3t@h,h2/m?sentinel_password=s3cr3t": (
+            "redis+sentinel://***@h,h2/m?sentinel_password=***"
+        ),
     }.items():
         assert f'\nurl = "{shown}"\n' in as_toml(Settings(redis={"url": url}))

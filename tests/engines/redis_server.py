@@ -52,29 +52,33 @@ class RedisServer:
         """A plain synchronous client, to look at what is really there."""
         return Redis(port=self.port, decode_responses=True, socket_timeout=5)
 
+    def version(self) -> tuple[int, int]:
+        """Major and minor."""
+        with self.client() as client:
+            major, minor, *_ = client.info("server")["redis_version"].split(".")
+        return int(major), int(minor)
+
     def start(self) -> None:
         """Start it and wait until it answers. Twice is once."""
         if self._process is not None:
             return
-        command = [str(self._program), "--port", str(self.port), "--bind", "127.0.0.1"]
-        command += [
-            "--dir",
-            self._folder.name,
-            "--appendonly",
-            "yes",
-            "--appendfsync",
-            "always",
-            "--save",
-            "",
-        ]
-        command += ["--enable-debug-command", "yes", *self._options]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+            self._command(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
         )
         give_up = time.monotonic() + START_WITHIN_S
         while not self._answers():
             assert self._process.poll() is None, "redis-server ended"
             assert time.monotonic() < give_up, "redis-server does not answer"
+
+    def _command(self) -> list[str]:
+        return [
+            *(str(self._program), *self._listen(), "--bind", "127.0.0.1", "--dir", self._folder.name),
+            *("--appendonly", "yes", "--appendfsync", "always", "--save", ""),
+            *("--enable-debug-command", "yes", *self._options),
+        ]
+
+    def _listen(self) -> tuple[str, ...]:
+        return ("--port", str(self.port))
 
     def _answers(self) -> bool:
         try:
@@ -119,6 +123,7 @@ class RedisServer:
             os.killpg(self._process.pid, number)
 
     def remove(self) -> None:
-        """Stop it and delete its data."""
-        self.stop()
+        """End it and delete its data."""
+        # Not orderly: a replica that just began to follow would not go before its file is written.
+        self.kill()
         self._folder.cleanup()

