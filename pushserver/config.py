@@ -73,6 +73,7 @@ class RedisSettings(_Section):
 
     url: Annotated[SecretStr, AfterValidator(check_url)] = SecretStr("")
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")] = "ps:"
+    durability: Literal["none", "replica", "fsync"] = "none"
     timeout_ms: Milliseconds = 4000
     connect_wait_ms: Milliseconds = 5000
     max_connections: Annotated[int, Field(ge=1, le=1000)] = 8

@@ -75,6 +75,8 @@ __all__ = [
 READERS = 2
 CLOSE_S = 0.5
 """What a drain keeps of its time for this."""
+MAX_PIPELINES = 4
+"""Pipelines that travel to Redis at a time, without publishes."""
 
 
 @dataclass(slots=True)
@@ -107,8 +109,15 @@ class Stores:
 def build_stores(settings: Settings, redis_url: str, pod: str, metrics: Metrics) -> Stores:
     """Stores on the engine at `redis_url`, for the pod of that name. Nothing is connected yet."""
     redis, inbox = settings.redis, settings.inbox
-    client = connect(redis_url, timeout_ms=redis.timeout_ms, max_connections=redis.max_connections)
-    commands = Commands(client, metrics, timeout_s=redis.timeout_ms / 1000)
+    # One more, so that publishes, which wait for a replica or the disk, hold up nothing else.
+    client = connect(redis_url, timeout_ms=redis.timeout_ms, max_connections=redis.max_connections + 1)
+    commands = Commands(
+        client,
+        metrics,
+        timeout_s=redis.timeout_ms / 1000,
+        max_in_flight=min(MAX_PIPELINES, redis.max_connections),
+        durability=redis.durability,
+    )
     keys = Keys(redis.prefix)
     # Two reads wait for entries all the time: of the feed and of the log.
     waiting = connect(redis_url, timeout_ms=redis.timeout_ms, max_connections=READERS)

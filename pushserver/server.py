@@ -111,7 +111,7 @@ class Server:
         # Bound first: a port that is taken is told before anything is registered.
         self._bind_all()
         await self._wait_for_redis()
-        await check_engine(app.stores.commands, app.metrics)
+        await check_engine(app.stores.commands, app.metrics, app.settings.redis.durability)
         await app.lease.start()
         await app.log_follower.load()
         try:

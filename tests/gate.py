@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from pushserver.core.errors import StoreError, StoreUnavailableError
 from pushserver.stores.commands import Argument, Commands
 
 __all__ = ["Fault", "Gate", "hold", "refuse", "silence"]
 
+RunScript: TypeAlias = Callable[[str, Sequence[str], Sequence[Argument]], Awaitable[Any]]
+"""`Commands.script`, or `Commands.publish`."""
+
 
 class Gate:
     """Holds commands of one script (or command name) before they are sent, or their answers after.
+
+    A script is held whether it goes by `script` or by `publish`.
 
     gate = hold(pod.app.stores.commands, "inbox_read", answers=True)
     await gate.reached.wait()    # Redis has answered, nobody knows yet
@@ -65,21 +70,25 @@ def hold(
 ) -> Gate:
     """Hold every `name` (a script, or a command in capitals) whose keys and arguments satisfy `only`."""
     gate = Gate(only, answers=answers)
-    script, call = commands.script, commands.call
+    call = commands.call
 
-    def held_script(script_name: str, keys: Sequence[str], args: Sequence[Argument]) -> Awaitable[Any]:
-        if script_name != name:
-            return script(script_name, keys, args)
-        return asyncio.ensure_future(
-            gate.pass_through(lambda: script(script_name, keys, args), (*keys, *args))
-        )
+    def holding(run: RunScript) -> RunScript:
+        def held(script_name: str, keys: Sequence[str], args: Sequence[Argument]) -> Awaitable[Any]:
+            if script_name != name:
+                return run(script_name, keys, args)
+            return asyncio.ensure_future(
+                gate.pass_through(lambda: run(script_name, keys, args), (*keys, *args))
+            )
+
+        return held
 
     def held_call(*args: Argument) -> Awaitable[Any]:
         if args[0] != name:
             return call(*args)
         return asyncio.ensure_future(gate.pass_through(lambda: call(*args), args[1:]))
 
-    commands.script = held_script  # type: ignore[method-assign]
+    commands.script = holding(commands.script)  # type: ignore[method-assign]
+    commands.publish = holding(commands.publish)  # type: ignore[method-assign]
     commands.call = held_call  # type: ignore[method-assign]
     return gate
 
@@ -126,19 +135,23 @@ def refuse(
     With `answers` the command is carried out and its answer is lost.
     """
     fault = Fault(error, times, answers=answers)
-    script, call = commands.script, commands.call
+    call = commands.call
 
-    def failing_script(script_name: str, keys: Sequence[str], args: Sequence[Argument]) -> Awaitable[Any]:
-        if script_name != name or not only((*keys, *args)) or not fault.is_due():
-            return script(script_name, keys, args)
-        return asyncio.ensure_future(fault.fail(lambda: script(script_name, keys, args)))
+    def failing(run: RunScript) -> RunScript:
+        def failed(script_name: str, keys: Sequence[str], args: Sequence[Argument]) -> Awaitable[Any]:
+            if script_name != name or not only((*keys, *args)) or not fault.is_due():
+                return run(script_name, keys, args)
+            return asyncio.ensure_future(fault.fail(lambda: run(script_name, keys, args)))
+
+        return failed
 
     def failing_call(*args: Argument) -> Awaitable[Any]:
         if args[0] != name or not only(args[1:]) or not fault.is_due():
             return call(*args)
         return asyncio.ensure_future(fault.fail(lambda: call(*args)))
 
-    commands.script = failing_script  # type: ignore[method-assign]
+    commands.script = failing(commands.script)  # type: ignore[method-assign]
+    commands.publish = failing(commands.publish)  # type: ignore[method-assign]
     commands.call = failing_call  # type: ignore[method-assign]
     return fault
 
@@ -153,4 +166,5 @@ def silence(commands: Commands) -> None:
         return failed
 
     commands.script = fail  # type: ignore[method-assign]
+    commands.publish = fail  # type: ignore[method-assign]
     commands.call = fail  # type: ignore[method-assign]

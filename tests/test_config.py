@@ -105,6 +105,7 @@ def test_the_printed_settings_hold_no_secret():
         ("redis", "prefix", "ps:\n"),
         ("redis", "prefix", ""),
         ("redis", "timeout_ms", 0),
+        ("redis", "durability", "disk"),
         ("auth", "algorithms", []),
         ("auth", "algorithms", ["none"]),
         ("auth", "secret", "x" * 31),

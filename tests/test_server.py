@@ -1,4 +1,4 @@
-"""What the process says of errors that nobody awaited."""
+"""What the process says of errors that nobody awaited, and of an engine that it cannot serve on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from pushserver import server
+from pushserver.core.errors import ConfigError, StoreUnavailableError
 from pushserver.server import tell_stray
+from tests.engines.redis_server import RedisServer
+from tests.engines.redis_tls import PASSWORD, RedisTls
+from tests.pod import running_pod, settings
 
 
 async def told(future: asyncio.Future[Any], caplog: pytest.LogCaptureFixture) -> tuple[list[str], list[str]]:
@@ -47,3 +52,31 @@ async def test_a_task_of_ours_that_broke_is_reported_by_asyncio(caplog: pytest.L
     await asyncio.wait([task])
     ours, theirs = await told(task, caplog)
     assert (ours, len(theirs)) == ([], 1)
+
+
+@pytest.mark.gen_test
+async def test_a_pod_starts_on_an_engine_that_it_trusts_and_says_why_on_no_other(
+    redis_tls: RedisTls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with running_pod(settings(f"{redis_tls.url}?ssl_ca_certs={redis_tls.authority}")) as pod:
+        assert pod.app.not_ready() == ""
+    monkeypatch.setattr(server, "START_S", 0.3)
+    with pytest.raises(StoreUnavailableError, match="CERTIFICATE_VERIFY_FAILED") as failure:
+        async with running_pod(settings(f"{redis_tls.url}?ssl_ca_certs={redis_tls.stranger}")):
+            pass
+    out, err = capsys.readouterr()
+    assert PASSWORD not in f"{failure.value!r}{failure.value}{out}{err}"
+
+
+@pytest.mark.gen_test
+async def test_a_pod_does_not_start_on_an_engine_that_cannot_be_as_durable_as_it_is_told(
+    redis_server: RedisServer,
+) -> None:
+    with redis_server.client() as redis:
+        redis.config_set("appendonly", "no")
+        try:
+            with pytest.raises(ConfigError, match=r"redis\.durability: fsync needs"):
+                async with running_pod(settings(redis_server.url, redis={"durability": "fsync"})):
+                    pass
+        finally:
+            redis.config_set("appendonly", "yes")

@@ -2,7 +2,8 @@
 
 A connect costs the same few commands whatever the load; under a storm the pipelines grow and their
 number does not. Two commands have an order only if the second is sent after the first was answered, or
-if one script holds both: pipelines may travel side by side, and in a cluster to different nodes.
+if one script holds both: pipelines may travel side by side, and in a cluster to different nodes. Publishes
+(`Commands.publish`) alone keep the order in which they were asked for.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from pushserver.core.errors import StoreError, StoreRefusedError, StoreUnavailab
 from pushserver.core.metrics import Metrics
 from pushserver.stores.cluster import Cluster
 from pushserver.stores.faults import is_noscript, redirect, store_error
-from pushserver.stores.lane import Argument, Client, Command, Lane
-from pushserver.stores.lanes import ClusterLanes, Lanes, OneLane
+from pushserver.stores.lane import Argument, Client, Command, Lane, teach
+from pushserver.stores.lanes import ClusterLanes, Lanes, NodeLanes, OneEngine
+from pushserver.stores.publish_lane import PublishLane
 from pushserver.stores.scripts import Script, script
+from pushserver.stores.seal import Durability, seal_of
 
 __all__ = ["Argument", "Commands"]
 
@@ -35,8 +38,9 @@ class Commands:
     other command can get its answer. An error of one command is its own, and fails no neighbour. Beyond
     `max_waiting` commands that were not sent yet a command fails at once with kind `busy`.
 
-    What else a command meets (its time-out, an engine that is away) is told at `Lane`: there is one to the
-    engine, and in a cluster one to each node.
+    What else a command meets (its time-out, an engine that is away) is told at `Lane`: there are two to the
+    engine, one of them for publishes, and in a cluster two to each node. At most `max_in_flight` + 1
+    connections are in use to each.
     """
 
     def __init__(
@@ -47,12 +51,18 @@ class Commands:
         timeout_s: float,
         max_in_flight: int = 4,
         max_waiting: int = 200_000,
+        durability: Durability = "none",
     ) -> None:
-        def lane(client: Client) -> Lane:
-            return Lane(client, self, timeout_s=timeout_s, max_in_flight=max_in_flight)
+        seal = seal_of(durability, timeout_s)
+
+        def lanes(client: Client) -> NodeLanes:
+            return NodeLanes(
+                ordinary=Lane(client, self, timeout_s=timeout_s, max_in_flight=max_in_flight),
+                publish=PublishLane(client, self, timeout_s=timeout_s, seal=seal),
+            )
 
         self._lanes: Lanes = (
-            ClusterLanes(client, lane) if isinstance(client, Cluster) else OneLane(lane(client))
+            ClusterLanes(client, lanes) if isinstance(client, Cluster) else OneEngine(lanes(client))
         )
         self._metrics = metrics
         self._max_waiting = max_waiting
@@ -75,30 +85,38 @@ class Commands:
 
     def script(self, name: str, keys: Sequence[str], args: Sequence[Argument]) -> Awaitable[Any]:
         """Run `lua/NAME.lua` with keys of one slot; an engine that does not know it is taught it once."""
-        text = script(name)
-        return self._send(self._command(("EVALSHA", text.sha, len(keys), *keys, *args), text))
+        return self._send(self._script(name, keys, args, publishes=False))
 
     def publish(self, name: str, keys: Sequence[str], args: Sequence[Argument]) -> Awaitable[Any]:
-        """As `script`, for what a publish writes."""
-        return self.script(name, keys, args)
+        """Run a script like `script`, in order, answered only when it is as durable as `durability` asks.
+
+        What is asked for first is carried out first on its node, whether it was awaited or not: one
+        pipeline at a time, which nothing but publishes shares. That does not hold for what fails (it may
+        still be carried out, late), nor in the moment in which a slot moves to another node of a cluster:
+        what was sent to the old one may be overtaken by what is asked for then.
+
+        Raises `StoreUnavailableError` of kind `durability` if a replica, or the disk, does not have it in
+        time: it may have been carried out, and repeating it is safe.
+        """
+        return self._send(self._script(name, keys, args, publishes=True))
 
     async def on_each_node(self, *args: Argument) -> list[Any]:
         """Send a command without a key to every node of the engine; an answer for each, in no order."""
-        sent = [(lane, self._command(args, None)) for lane in await self._lanes.every()]
-        for lane, command in sent:
-            lane.send(command)
+        sent = [(lanes, self._command(args, None)) for lanes in await self._lanes.every()]
+        for lanes, command in sent:
+            lanes.send(command)
         return list(await asyncio.gather(*(command.answer for _, command in sent)))
 
     @property
     def away(self) -> bool:
         """Redis does not answer; of a cluster, no node of it."""
-        lanes = self._lanes.all
-        return bool(lanes) and all(lane.away for lane in lanes)
+        nodes = self._lanes.all
+        return bool(nodes) and all(lanes.away for lanes in nodes)
 
     @property
     def waiting(self) -> int:
         """Commands not yet sent: the length of the queue, for the metrics."""
-        return sum(lane.waiting for lane in self._lanes.all)
+        return sum(lanes.waiting for lanes in self._lanes.all)
 
     async def close(self) -> None:
         """Wait for what travels, then fail what waits. Nothing may be sent afterwards."""
@@ -107,12 +125,18 @@ class Commands:
 
     # -- sending
 
+    def _script(
+        self, name: str, keys: Sequence[str], args: Sequence[Argument], *, publishes: bool
+    ) -> Command:
+        text = script(name)
+        return self._command(("EVALSHA", text.sha, len(keys), *keys, *args), text, publishes=publishes)
+
     @staticmethod
-    def _command(args: tuple[Argument, ...], text: Script | None) -> Command:
+    def _command(args: tuple[Argument, ...], text: Script | None, *, publishes: bool = False) -> Command:
         # Encoded one by one: in the pipeline, what cannot be encoded would fail its neighbours.
         encoded = tuple(arg.encode() if isinstance(arg, str) else arg for arg in args)
         loop = asyncio.get_running_loop()
-        return Command(encoded, loop.create_future(), text, loop.time())
+        return Command(encoded, loop.create_future(), text, loop.time(), publishes=publishes)
 
     def _send(self, command: Command) -> asyncio.Future[Any]:
         if self.waiting >= self._max_waiting:
@@ -140,7 +164,7 @@ class Commands:
                 self._tell(command, fault)
         if lasted and not self._fault_lasts:
             self.last_fault = time.monotonic()
-        _teach(untaught)
+        teach(untaught)
         lane.send_first(untaught)
         return kinds
 
@@ -170,7 +194,8 @@ class Commands:
 
     def _fault(self, error: BaseException, commands: list[Command]) -> StoreError:
         fault = store_error(error)
-        if isinstance(fault, StoreUnavailableError):
+        # An engine that lacks a replica does answer.
+        if isinstance(fault, StoreUnavailableError) and fault.kind != "durability":
             self.last_fault = time.monotonic()
             self._fault_lasts = True
         self._refuse(commands, fault)
@@ -180,12 +205,3 @@ class Commands:
         self._metrics.redis_errors.labels(fault.kind).inc(len(commands))
         for command in commands:
             command.refuse(fault)
-
-
-def _teach(commands: list[Command]) -> None:
-    """Let the first command of each script carry its text; the others follow on the same connection."""
-    taught: set[str] = set()
-    for command in commands:
-        if command.script is not None and command.script.name not in taught:
-            taught.add(command.script.name)
-            command.send_text(command.script)

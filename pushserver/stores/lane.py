@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections import deque
+from collections.abc import Iterable
 from itertools import takewhile
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ from pushserver.core.errors import StoreError
 from pushserver.stores.faults import NOT_READY
 from pushserver.stores.scripts import Script
 
-__all__ = ["Argument", "Client", "Command", "Lane", "Owner"]
+__all__ = ["Argument", "Client", "Command", "Lane", "Owner", "teach"]
 
 Argument = str | bytes | int | float
 
@@ -43,15 +44,23 @@ class Client(Protocol):
 class Command:
     """A command on its way, and the future of its answer."""
 
-    __slots__ = ("answer", "args", "asking", "redirects", "script", "since")
+    __slots__ = ("answer", "args", "asking", "publishes", "redirects", "script", "since")
 
     def __init__(
-        self, args: tuple[Argument, ...], answer: asyncio.Future[Any], script: Script | None, since: float
+        self,
+        args: tuple[Argument, ...],
+        answer: asyncio.Future[Any],
+        script: Script | None,
+        since: float,
+        *,
+        publishes: bool,
     ) -> None:
         self.args = args
         self.answer = answer
         self.script = script
         self.since = since
+        self.publishes = publishes
+        """Takes the publish lane."""
         self.asking = False
         """Sent behind ASKING, to the node that a slot is moving to."""
         self.redirects = 0
@@ -73,6 +82,15 @@ class Command:
             self.answer.set_exception(type(fault)(fault.kind, fault.reason))
             # Whoever was cancelled meanwhile looks no more; that is no "exception never retrieved".
             self.answer.exception()
+
+
+def teach(commands: Iterable[Command]) -> None:
+    """Let the first command of each script carry its text; the others follow on the same connection."""
+    taught: set[str] = set()
+    for command in commands:
+        if command.script is not None and command.script.name not in taught:
+            taught.add(command.script.name)
+            command.send_text(command.script)
 
 
 class Owner(Protocol):
@@ -191,28 +209,45 @@ class Lane:
             self._lost(trying)
             self._owner.lost(batch, error)
             if isinstance(error, Exception):
+                await self._reconnect()
                 return
             raise
         kinds = self._owner.answered(self, batch, results, time.monotonic() - started)
         if kinds & NOT_READY:
             self._lost(trying)
             await self._reconnect()
-        else:
-            self._pause_s = 0.0
-            self._most = min(MAX_PIPELINE, self._most * 2)
+            return
+        self._pause_s = 0.0
+        self._most = min(MAX_PIPELINE, self._most * 2)
+        if "durability" in kinds:
+            # Its replicas may have left with another master.
+            await self._reconnect()
 
     async def _execute(self, batch: list[Command]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
+        self._fill(pipeline, batch)
+        async with asyncio.timeout(self._timeout_s):
+            results: list[Any] = await pipeline.execute(raise_on_error=False)
+        return self._results(batch, results)
+
+    def _fill(self, pipeline: Any, batch: list[Command]) -> None:
         for command in batch:
             if command.asking:
                 pipeline.execute_command("ASKING")
             pipeline.execute_command(*command.args)
-        async with asyncio.timeout(self._timeout_s):
-            results: list[Any] = await pipeline.execute(raise_on_error=False)
-        return _without_asking(batch, results)
+
+    def _results(self, batch: list[Command], answers: list[Any]) -> list[Any]:
+        """The answer of each command, of all that the pipeline brought."""
+        left = iter(answers)
+        results = []
+        for command in batch:
+            if command.asking:
+                next(left)
+            results.append(next(left))
+        return results
 
     async def _reconnect(self) -> None:
-        # After a failover the old master may answer under an address that now leads to another.
+        # After a failover the old master may hang, or answer under an address that now leads to another.
         await self._client.connection_pool.disconnect(inuse_connections=False)
 
     def _lost(self, trying: bool) -> None:
@@ -255,13 +290,3 @@ class Lane:
             if timer is not None:
                 timer.cancel()
         return self.take_waiting()
-
-
-def _without_asking(batch: list[Command], results: list[Any]) -> list[Any]:
-    answers = iter(results)
-    kept = []
-    for command in batch:
-        if command.asking:
-            next(answers)
-        kept.append(next(answers))
-    return kept

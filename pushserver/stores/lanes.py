@@ -1,9 +1,13 @@
-"""Which lane a command takes: there is one to a single engine, and one to each node of a cluster."""
+"""Which lane a command takes.
+
+There are two to a single engine, one for publishes and one for all else; in a cluster, two to each node.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -12,7 +16,7 @@ from pushserver.stores.cluster import Cluster, Node, slot_of
 from pushserver.stores.faults import Redirect
 from pushserver.stores.lane import Client, Command, Lane
 
-__all__ = ["ClusterLanes", "Lanes", "OneLane"]
+__all__ = ["ClusterLanes", "Lanes", "NodeLanes", "OneEngine"]
 
 log = structlog.get_logger(__name__)
 
@@ -22,11 +26,50 @@ LEARN_EVERY_S = 1.0
 """The map of a cluster is read at most this often."""
 
 
+@dataclass(frozen=True, slots=True)
+class NodeLanes:
+    """The lanes to one engine, or to one node of a cluster."""
+
+    ordinary: Lane
+    publish: Lane
+
+    def send(self, command: Command) -> None:
+        """Send a command down the lane that it takes."""
+        (self.publish if command.publishes else self.ordinary).send(command)
+
+    @property
+    def away(self) -> bool:
+        """The node does not answer. The ordinary lane says so, which heartbeats keep in use.
+
+        The publish lane may be idle from then on, and would never hear that it is back.
+        """
+        return self.ordinary.away
+
+    @property
+    def waiting(self) -> int:
+        """Commands not yet sent."""
+        return self.ordinary.waiting + self.publish.waiting
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nothing travels."""
+        return self.ordinary.idle and self.publish.idle
+
+    def take_waiting(self) -> list[Command]:
+        """Give up all that was not sent yet; somebody else will send it."""
+        return self.ordinary.take_waiting() + self.publish.take_waiting()
+
+    async def close(self) -> list[Command]:
+        """Wait for what travels; answers what still waits."""
+        left = await asyncio.gather(self.ordinary.close(), self.publish.close())
+        return [command for commands in left for command in commands]
+
+
 class Lanes(Protocol):
     """The lanes there are."""
 
     @property
-    def all(self) -> Sequence[Lane]:
+    def all(self) -> Sequence[NodeLanes]:
         """Those in use."""
 
     def send(self, command: Command) -> None:
@@ -38,20 +81,20 @@ class Lanes(Protocol):
     def doubt(self) -> None:
         """A node failed: perhaps another serves its slots now."""
 
-    async def every(self) -> Sequence[Lane]:
-        """A lane to each node there is, after looking which there are."""
+    async def every(self) -> Sequence[NodeLanes]:
+        """Those to each node there is, after looking which there are."""
 
     async def close(self) -> list[Command]:
         """Wait for what travels; answers what was never sent."""
 
 
-class OneLane:
-    """The lane to an engine that is no cluster."""
+class OneEngine:
+    """The lanes to an engine that is no cluster."""
 
-    def __init__(self, lane: Lane) -> None:
-        self._lane = lane
-        self.all = (lane,)
-        self.send = lane.send
+    def __init__(self, lanes: NodeLanes) -> None:
+        self.all = (lanes,)
+        self.send = lanes.send
+        self.close = lanes.close
 
     def follow(self, command: Command, redirect: Redirect) -> bool:
         """It is a node of a cluster after all, and the URL does not say so."""
@@ -60,13 +103,9 @@ class OneLane:
     def doubt(self) -> None:
         """There is no other."""
 
-    async def every(self) -> Sequence[Lane]:
-        """The one."""
+    async def every(self) -> Sequence[NodeLanes]:
+        """The one's."""
         return self.all
-
-    async def close(self) -> list[Command]:
-        """Wait for what travels; answers what was never sent."""
-        return await self._lane.close()
 
 
 class ClusterLanes:
@@ -76,15 +115,15 @@ class ClusterLanes:
     has moved, the map is read anew, and what waits for a node that lost its slots goes to the new one.
     """
 
-    def __init__(self, cluster: Cluster, build: Callable[[Client], Lane]) -> None:
+    def __init__(self, cluster: Cluster, build: Callable[[Client], NodeLanes]) -> None:
         self._cluster = cluster
         self._build = build
-        self._lanes: dict[Node, Lane] = {}
+        self._lanes: dict[Node, NodeLanes] = {}
         self._learning: asyncio.Task[None] | None = None
         self._next = 0.0
 
     @property
-    def all(self) -> Sequence[Lane]:
+    def all(self) -> Sequence[NodeLanes]:
         """Those in use."""
         return list(self._lanes.values())
 
@@ -92,7 +131,7 @@ class ClusterLanes:
         """Send a command to where its key is, as far as that is known; one without a key, to any node."""
         slot = slot_of(command.args)
         node = self._any() if slot is None else self._cluster.node_of(slot)
-        self._lane_to(node).send(command)
+        self._lanes_to(node).send(command)
 
     def _any(self) -> Node:
         return min(self._cluster.nodes, key=self._is_away)
@@ -100,7 +139,7 @@ class ClusterLanes:
     def _is_away(self, node: Node) -> bool:
         return node in self._lanes and self._lanes[node].away
 
-    def _lane_to(self, node: Node) -> Lane:
+    def _lanes_to(self, node: Node) -> NodeLanes:
         if node not in self._lanes:
             self._lanes[node] = self._build(self._cluster.client(node))
         return self._lanes[node]
@@ -118,7 +157,7 @@ class ClusterLanes:
         if not redirect.asking:
             self._cluster.moved(redirect)
         command.asking = redirect.asking
-        self._lane_to(redirect.node).send(command)
+        self._lanes_to(redirect.node).send(command)
         return True
 
     def doubt(self) -> None:
@@ -139,10 +178,10 @@ class ClusterLanes:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("redis.cluster_map_unread", error=repr(error))
 
-    async def every(self) -> Sequence[Lane]:
-        """A lane to each node there is, after looking which there are."""
+    async def every(self) -> Sequence[NodeLanes]:
+        """Those to each node there is, after looking which there are."""
         await self._learn()
-        return [self._lane_to(node) for node in self._cluster.nodes]
+        return [self._lanes_to(node) for node in self._cluster.nodes]
 
     async def _learn(self) -> None:
         # A dead node costs a time-out, so it is asked last.
@@ -152,10 +191,10 @@ class ClusterLanes:
     async def _leave(self) -> None:
         """Take what waits to where it belongs now, and let go of nodes that serve nothing."""
         nodes = self._cluster.nodes
-        for node, lane in list(self._lanes.items()):
-            for command in lane.take_waiting():
+        for node, lanes in list(self._lanes.items()):
+            for command in lanes.take_waiting():
                 self.send(command)
-            if node not in nodes and lane.idle:
+            if node not in nodes and lanes.idle:
                 del self._lanes[node]
         await self._cluster.keep(nodes | self._lanes.keys())
 
@@ -164,4 +203,4 @@ class ClusterLanes:
         if self._learning is not None:
             self._learning.cancel()
             await asyncio.gather(self._learning, return_exceptions=True)
-        return [command for lane in self.all for command in await lane.close()]
+        return [command for lanes in self.all for command in await lanes.close()]

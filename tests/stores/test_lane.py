@@ -159,9 +159,8 @@ async def test_however_many_ask_an_engine_that_is_away_is_tried_less_than_ten_ti
 class Nobody:
     """A client whose pipelines fail; counts how many travel at a time."""
 
-    connection_pool = None
-
     def __init__(self) -> None:
+        self.connection_pool = self
         self.travelling = 0
         self.most = 0
         self.sizes: list[int] = []
@@ -179,6 +178,9 @@ class Nobody:
         await asyncio.sleep(0.01)
         self.travelling -= 1
         raise ConnectionError
+
+    async def disconnect(self, inuse_connections: bool) -> None:
+        """It has no connections."""
 
 
 @pytest.mark.gen_test
