@@ -54,6 +54,11 @@ class TcpProxy:
             await asyncio.wait({link.task for link in self._links})
         await self._server.wait_closed()
 
+    @property
+    def connections(self) -> int:
+        """How many there are now."""
+        return len(self._links)
+
     def cut(self) -> None:
         """Reset every connection; new ones are taken."""
         for link in self._links:

@@ -12,6 +12,7 @@ from pushserver.core.errors import StoreError, StoreRefusedError, StoreUnavailab
 from pushserver.core.metrics import Metrics
 from pushserver.stores.commands import Commands
 from tests.engines.ports import free_port
+from tests.engines.proxy import TcpProxy
 from tests.engines.redis_server import RedisServer
 from tests.engines.scripted_redis import HANG_UP, ScriptedRedis
 from tests.pod import eventually
@@ -259,6 +260,29 @@ async def test_an_engine_that_takes_no_more_clients_counts_as_away(redis_server:
                 await eventually(lambda: succeeds(commands))
         finally:
             redis.config_set("maxclients", "100")
+
+
+@pytest.mark.gen_test
+async def test_when_one_connection_is_lost_the_idle_ones_are_not_tried_in_turn(
+    redis_server: RedisServer,
+) -> None:
+    """Each would cost a time-out, when what their address leads to is another now."""
+    async with (
+        TcpProxy(redis_server.port) as proxy,
+        commands_of(f"redis://127.0.0.1:{proxy.port}", timeout_ms=400) as commands,
+    ):
+        slow = [asyncio.ensure_future(commands.call("PING"))]
+        proxy.partition()
+        for _ in range(3):
+            await asyncio.sleep(0)
+            slow.append(asyncio.ensure_future(commands.call("PING")))
+        await eventually(lambda: proxy.connections == 4)
+        proxy.heal()
+        await asyncio.gather(*slow)
+        assert proxy.connections == 4
+        redis_server.freeze()
+        assert await kind_of(commands) == "timeout"
+        await eventually(lambda: proxy.connections == 0, within_s=0.3)
 
 
 # -- not ready

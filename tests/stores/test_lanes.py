@@ -371,6 +371,43 @@ async def test_what_waits_for_a_node_that_lost_its_slots_goes_to_the_new_one(
 
 
 @pytest.mark.gen_test
+async def test_publishes_that_wait_for_a_node_that_lost_its_slots_go_to_the_new_one(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "LEARN_EVERY_S", 0)
+    scripted.serving = 1
+    async with commands_of(scripted.url, timeout_ms=3000) as commands:
+        await take_boot(commands)
+        scripted.serving = 2
+        await scripted.nodes[1].__aexit__(None, None, None)
+        with pytest.raises(StoreUnavailableError):
+            await take_boot(commands)
+        assert await asyncio.gather(*(take_boot(commands) for _ in range(10))) == [1] * 10
+
+
+@pytest.mark.gen_test
+async def test_a_node_that_serves_nothing_any_more_is_not_let_go_before_its_publishes_are_answered(
+    scripted: Scripted,
+) -> None:
+    scripted.serving = 1
+    async with commands_of(scripted.url) as commands:
+        await commands.on_each_node("PING")
+        # Together longer than its answer to who serves what.
+        scripted.nodes[1]._delay_s = 0.2
+        sent = asyncio.gather(*(take_boot(commands) for _ in range(6)))
+        await eventually(lambda: any(command[0] == b"EVAL" for command in scripted.nodes[1].commands))
+        scripted.serving = 2
+        await commands.on_each_node("PING")
+        assert not sent.done()
+        assert await sent == [1] * 6
+
+
+async def take_boot(commands: Commands) -> int:
+    answer: int = await commands.publish("boot_take", ["k"], [0])
+    return answer
+
+
+@pytest.mark.gen_test
 async def test_two_nodes_that_send_to_each_other_are_not_followed_for_ever(scripted: Scripted) -> None:
     scripted.nodes[0]._answer = scripted.nodes[1]._answer = lambda command: (
         b"-MOVED 1 127.0.0.1:%d\r\n" % scripted.nodes[1].port
