@@ -14,6 +14,9 @@ __all__ = ["Tasks"]
 
 log = structlog.get_logger(__name__)
 
+CANCEL_EVERY_S = 1.0
+"""How long what was cancelled may tidy up before it is cancelled again."""
+
 
 class Tasks:
     """Owns tasks. One that ends with an error is logged and counted; `close` leaves none behind."""
@@ -53,4 +56,5 @@ class Tasks:
         while self._tasks:
             for task in self._tasks:
                 task.cancel()
-            await asyncio.wait(self._tasks)
+            # Again, if one goes on: what closes a connection may take a cancellation for a time-out.
+            await asyncio.wait(self._tasks, timeout=CANCEL_EVERY_S)

@@ -79,6 +79,27 @@ async def test_close_ends_also_when_what_is_cancelled_begins_anew_over_and_over(
 
 
 @pytest.mark.gen_test
+async def test_close_ends_also_when_a_cancellation_is_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pushserver.delivery.tasks.CANCEL_EVERY_S", 0.05)
+    tasks, swallowed = Tasks(Metrics()), []
+
+    async def goes_on() -> None:
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if swallowed:
+                    raise
+                swallowed.append(1)
+
+    tasks.spawn(goes_on(), "goes on")
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await tasks.close()
+    assert (len(swallowed), len(tasks)) == (1, 0)
+
+
+@pytest.mark.gen_test
 async def test_after_close_nothing_begins_any_more() -> None:
     tasks, begun = Tasks(Metrics()), []
 
