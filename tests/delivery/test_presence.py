@@ -694,16 +694,19 @@ async def test_a_write_that_may_still_land_keeps_its_index_entry_until_it_was_re
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who writes without an answer, and then sees the user go, leaves a trace for whoever mends it."""
-    monkeypatch.setattr(presence, "LATE_S", 0.2)
+    monkeypatch.setattr(presence, "LATE_S", 0.5)
     await bench.take(1)
     fault = refuse(bench.commands, "presence_set")
     one, flushed = bench.connect()
     await eventually(lambda: fault.count)
     bench.go(one)
     assert await flushed is None
+    again = hold(bench.commands, "presence_remove")
     fault.end()
-    await bench.at_rest()
-    assert await bench.indexed() == {"alice"}
+    await bench.barrier()
     await bench.stores.presence.write(1, "alice", 0, 0)
+    await eventually(again.reached.is_set)
+    assert await bench.indexed() == {"alice"}
+    again.open()
     await eventually(lambda: bench.indexed_is(set()))
     assert await bench.boot_of() is None
