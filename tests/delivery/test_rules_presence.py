@@ -15,7 +15,10 @@ from tests.engines.redis_server import RedisServer
 from tests.gate import hold
 from tests.pod import Pod, eventually, running_pod, settings
 
-LEASE_MS = 600
+LEASE_MS = 60_000
+"""No lease runs out by itself, however slow the machine: `expire` says when."""
+REAPER_MS = 600
+"""A reaper begins one lease of its own after its start."""
 
 
 class Story:
@@ -52,6 +55,11 @@ class Story:
         """The boot that holds a lease; None if nobody does."""
         boot = self.redis.hget(f"ps:pod:{{{pod}}}", "boot")
         return None if boot is None else int(boot)
+
+    def expire(self) -> None:
+        """The lease of `pod-1` has run out, as if no heartbeat had come in time."""
+        self.redis.hset("ps:pod:{pod-1}", "expires", 1)
+        self.redis.zadd("ps:pods", {"pod-1": 1})
 
     async def nothing_left(self) -> None:
         """Wait until nothing of `pod-1` and alice is left."""
@@ -110,7 +118,8 @@ async def test_14_no_field_is_written_before_its_index_entry_was_answered(redis_
         assert story.boot() is None
         await pod.kill()
         entry.drop()
-        await story.start("pod-2")
+        story.expire()
+        await story.start("pod-2", lease_ms=REAPER_MS)
         await story.nothing_left()
 
 
@@ -148,7 +157,8 @@ async def test_14_no_index_entry_is_removed_before_the_removal_of_its_field_was_
         await pod.kill()
         removal.drop()
         assert story.boot() == 1
-        await story.start("pod-2")
+        story.expire()
+        await story.start("pod-2", lease_ms=REAPER_MS)
         await story.nothing_left()
 
 
@@ -161,15 +171,16 @@ async def test_15_and_18_a_reaper_removes_nothing_of_a_boot_newer_than_the_dead_
 ) -> None:
     """The pod is back under its name, with alice, while its dead boot is being reaped. Then it dies again."""
     async with Story(redis_server) as story:
-        reaper = await story.start("pod-2")
+        reaper = await story.start("pod-2", lease_ms=REAPER_MS)
         dead = await story.start()
         client = await dead.connect("alice")
         await client.until("live")
         first = story.boot()
         step = hold(reaper.app.stores.commands, "presence_remove")
         await dead.kill()
+        story.expire()
         await step.reached.wait()
-        pod = await story.start(lease_ms=60_000)
+        pod = await story.start()
         client = await pod.connect("alice")
         await client.until("live")
         second = story.boot()
@@ -182,8 +193,7 @@ async def test_15_and_18_a_reaper_removes_nothing_of_a_boot_newer_than_the_dead_
         assert story.indexed() == {"alice"}  # rule 18
         assert story.lease() == second
         await pod.kill()
-        story.redis.hset("ps:pod:{pod-1}", "expires", 1)
-        story.redis.zadd("ps:pods", {"pod-1": 1})
+        story.expire()
         await story.nothing_left()
 
 
@@ -201,7 +211,10 @@ async def test_16_a_claim_takes_the_lease_from_a_living_pod_which_comes_back_und
         await client.until("live")
         first = pod.app.lease.boot
         heartbeat = hold(pod.app.stores.commands, "lease_renew")
-        reaper = await story.start("pod-2")
+        pod.app.lease.check_soon()
+        await heartbeat.reached.wait()
+        story.expire()
+        reaper = await story.start("pod-2", lease_ms=REAPER_MS)
         step = hold(reaper.app.stores.commands, "presence_remove")
         await step.reached.wait()
         heartbeat.open()
@@ -226,7 +239,10 @@ async def test_17_after_a_lease_that_ran_out_everyone_is_registered_anew(redis_s
         await client.until("live")
         pod.app.lease.on_new_boot = lambda: None  # the rescan would mend it
         heartbeat = hold(pod.app.stores.commands, "lease_renew")
-        await story.start("pod-2")
+        pod.app.lease.check_soon()
+        await heartbeat.reached.wait()
+        story.expire()
+        await story.start("pod-2", lease_ms=REAPER_MS)
         await story.nothing_left()
         heartbeat.open()
         await eventually(lambda: story.boot() is not None)
@@ -244,7 +260,10 @@ async def test_17_what_was_published_to_who_was_reaped_arrives_when_the_pod_is_b
         client = await pod.connect("alice")
         await client.until("live")
         heartbeat = hold(pod.app.stores.commands, "lease_renew")
-        other = await story.start("pod-2")
+        pod.app.lease.check_soon()
+        await heartbeat.reached.wait()
+        story.expire()
+        other = await story.start("pod-2", lease_ms=REAPER_MS)
         await story.nothing_left()
         write = hold(pod.app.stores.commands, "presence_set")
         await other.send("alice", 1, "m-1")
@@ -290,12 +309,12 @@ async def test_20_a_new_boot_of_a_name_reconciles_all_that_its_dead_one_left(
 ) -> None:
     """Restarted at once: the lease never expires, so nobody reaps."""
     async with Story(redis_server) as story:
-        dead = await story.start(lease_ms=60_000)
+        dead = await story.start()
         for user in ("alice", "bob"):
             await (await dead.connect(user)).until("live")
         await dead.kill()
         assert (story.boot("alice"), story.boot("bob")) == (1, 1)
-        pod = await story.start(lease_ms=60_000)
+        pod = await story.start()
         await (await pod.connect("bob")).until("live")
         await eventually(lambda: story.boot("alice") is None)
         await eventually(lambda: pod.app.presence.unflushed == 0)
@@ -313,7 +332,7 @@ async def test_21_a_process_whose_name_was_taken_over_touches_nothing_of_the_new
     """Alice is on both; the old one writes her once more before it knows, then it finds out and leaves."""
     async with Story(redis_server) as story, AsyncExitStack() as new_stays:
         configured = settings(
-            redis_server.url, pod={"name": "pod-1", "lease_ms": 60_000}, inbox={"rescan_s": 0}
+            redis_server.url, pod={"name": "pod-1", "lease_ms": LEASE_MS}, inbox={"rescan_s": 0}
         )
         async with running_pod(configured) as old:
             first = await old.connect("alice")
