@@ -21,7 +21,7 @@ def metrics() -> Metrics:
 @pytest.fixture
 def stores(io_loop: IOLoop, redis_server: RedisServer, metrics: Metrics) -> Iterator[Stores]:
     """Stores of `pod-1` on an empty redis-server."""
-    configured = settings(redis_server.url, pod={"lease_ms": 600})
+    configured = settings(redis_server.url, pod={"lease_ms": 1500})
     built = build_stores(configured, redis_server.url, "pod-1", metrics)
     yield built
     io_loop.run_sync(built.close)
