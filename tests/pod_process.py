@@ -20,12 +20,16 @@ from pushserver.web.tokens import make_token
 from tests.client import Client, connect
 from tests.pod import SECRET, eventually
 
-__all__ = ["PodProcess", "PodProcesses", "flags", "pod_processes"]
+__all__ = ["LEASE_MS", "PodProcess", "PodProcesses", "flags", "pod_processes"]
 
-START_S = 20.0
-STOP_S = 15.0
+START_S = 40.0
+STOP_S = 20.0
 EXIT_OK = 0
 KILLED = -signal.SIGKILL
+LEASE_MS = 2400
+"""Short, for tests wait until it has run out; and so long that a pod that is held up for a moment keeps it."""
+TIMEOUT_MS = 750
+"""Of Redis, just below a third of the lease."""
 _PR_SET_PDEATHSIG = 1
 
 Environ = Mapping[str, str]
@@ -147,7 +151,7 @@ class PodProcess:
         try:
             host = f"127.0.0.1:{self.admin_port}"
             writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-            answer = await asyncio.wait_for(reader.read(), 5)
+            answer = await asyncio.wait_for(reader.read(), 10)
         finally:
             writer.close()
         head, _, body = answer.partition(b"\r\n\r\n")
@@ -247,8 +251,8 @@ class PodProcesses:
         given: dict[str, dict[str, Any]] = {
             "server": {"port": 0},
             "admin": {"port": 0},
-            "pod": {"name": name, "lease_ms": 1500},
-            "redis": {"url": redis_url or self._redis_url, "timeout_ms": 400},
+            "pod": {"name": name, "lease_ms": LEASE_MS},
+            "redis": {"url": redis_url or self._redis_url, "timeout_ms": TIMEOUT_MS},
             "auth": {"secret": SECRET},
             "inbox": {"rescan_s": 0.2},
             "drain": {"spread_s": 0.1, "timeout_s": 5},

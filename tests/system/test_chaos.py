@@ -21,7 +21,7 @@ from tests.engines.redis_server import RedisServer
 from tests.pod import eventually
 from tests.pod_process import PodProcess
 from tests.system.listener import Faithful
-from tests.system.stage import LEASE_S, Stage, meanwhile, stage
+from tests.system.stage import BUSY_S, LEASE_S, Stage, meanwhile, stage
 
 pytestmark = pytest.mark.system
 
@@ -178,7 +178,7 @@ async def test_whatever_happens_nothing_is_lost_and_presence_comes_right(redis_s
         accepted = on.history.accepted
         await eventually(lambda: all(set(accepted[one.user]) <= one.received for one in chaos.users), 15)
         await on.settled(*USERS)
-        await eventually(chaos.presence_is_exact, LEASE_S + 2)
+        await eventually(chaos.presence_is_exact, LEASE_S + 2 + BUSY_S)
         for pod in chaos.pods.values():
             await eventually(lambda: at_rest(pod))  # noqa: B023 - awaited in its turn
             assert await pod.metric("pushserver_task_failures_total") == 0

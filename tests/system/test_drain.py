@@ -18,9 +18,9 @@ from tests.system.stage import Stage, stage, together
 
 pytestmark = pytest.mark.system
 
-SPREAD_S = 1.0
-EXIT_S = 0.5
-"""What an interpreter takes to end, and a busy machine."""
+SPREAD_S = 2.0
+EXIT_S = 2.0
+"""What an interpreter takes to end, on a busy machine."""
 
 
 async def leaves_nothing_behind(on: Stage, pod: PodProcess) -> None:
@@ -45,7 +45,7 @@ async def test_a_signal_drains_readiness_first_then_everyone_spread(
     redis_server: RedisServer, number: signal.Signals
 ) -> None:
     """30 clients; what is published meanwhile is there for them at another pod."""
-    async with stage(redis_server, drain={"spread_s": SPREAD_S, "timeout_s": 10}) as on:
+    async with stage(redis_server, drain={"spread_s": SPREAD_S, "timeout_s": 20}) as on:
         pod = await on.pods.start("pod-1")
         assert (await pod.get("/readyz"))[0] == 200
         users = [f"user-{one}" for one in range(30)]
@@ -64,7 +64,7 @@ async def test_a_signal_drains_readiness_first_then_everyone_spread(
         assert {(await client.ended()).code for client in clients} == {CloseCode.SERVICE_RESTART}
         assert time.monotonic() - began > SPREAD_S / 2
         await leaves_nothing_behind(on, pod)
-        assert time.monotonic() - began < SPREAD_S + 4
+        assert time.monotonic() - began < SPREAD_S + 6
         other = await on.pods.start("pod-2")
         await together(*(on.reads_all(other, user) for user in users))
 
@@ -74,9 +74,10 @@ async def test_what_was_confirmed_before_the_drain_is_settled_before_the_exit(
     redis_server: RedisServer,
 ) -> None:
     """Its removal is held when the signal comes, tried again while the pod drains, and then let go."""
-    async with RedisProxy(redis_server.port) as proxy, stage(redis_server) as on:
+    drain = {"spread_s": 0.1, "timeout_s": 15}
+    async with RedisProxy(redis_server.port) as proxy, stage(redis_server, drain=drain) as on:
         ids = await on.backend.send_many("alice", 20)
-        pod = await on.pods.start("pod-1", redis_url=proxy.url, redis={"timeout_ms": 450})
+        pod = await on.pods.start("pod-1", redis_url=proxy.url)
         step = proxy.hold("inbox_remove")
         listener = await on.live(pod, "alice")
         await step.reached.wait()
@@ -107,9 +108,9 @@ async def test_a_stalled_client_does_not_hold_the_drain(redis_server: RedisServe
         await eventually(full)
         began = time.monotonic()
         pod.terminate()
-        assert (await healthy.ended(1.0)).code == CloseCode.SERVICE_RESTART
+        assert (await healthy.ended(5.0)).code == CloseCode.SERVICE_RESTART
         await leaves_nothing_behind(on, pod)
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 8 + EXIT_S
         assert on.inbox("stalled") == ids
 
 
@@ -147,7 +148,7 @@ async def test_a_second_signal_hurries(redis_server: RedisServer) -> None:
         pod.terminate()
         assert {(await client.ended()).code for client in clients} == {CloseCode.SERVICE_RESTART}
         await leaves_nothing_behind(on, pod)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 5
         assert pod.events("pod.hurried")
 
 
@@ -176,10 +177,10 @@ async def test_a_drain_while_redis_is_away_ends_in_time(redis_server: RedisServe
     """The client is told, the exit is 0; the lease runs out, and what was not settled comes again."""
     timeout_s = 3.0
     drain = {"spread_s": 0.1, "timeout_s": timeout_s}
-    slow = {"lease_ms": 15_000}
+    slow = {"lease_ms": 60_000}
     async with RedisProxy(redis_server.port) as proxy, stage(redis_server, drain=drain, pod=slow) as on:
         ids = await on.backend.send_many("alice", 20)
-        pod = await on.pods.start("pod-1", redis_url=proxy.url, redis={"timeout_ms": 4000})
+        pod = await on.pods.start("pod-1", redis_url=proxy.url, redis={"timeout_ms": 12_000})
         pod.expected_errors = {"exposure.sink_away"}
         step = proxy.hold("inbox_remove")
         listener = await on.live(pod, "alice")

@@ -58,7 +58,7 @@ async def test_a_wrong_setting_stops_the_start_with_its_name(sections: Sections,
 
 def on_redis(url: str, **server: Any) -> Mapping[str, Mapping[str, Any]]:
     return {
-        "redis": {"url": url, "timeout_ms": 100},
+        "redis": {"url": url},
         "auth": {"secret": SECRET},
         "server": {"port": 0, **server},
         "admin": {"port": 0},
