@@ -78,6 +78,8 @@ class ScriptedRedis:
                         return
                     if self._delay_s:
                         await asyncio.sleep(self._delay_s)
+                    if writer.is_closing():
+                        return
                     writer.write(reply)
         except ConnectionError:
             pass

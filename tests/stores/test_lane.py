@@ -65,23 +65,24 @@ async def test_a_command_that_is_not_answered_fails_with_timeout_in_its_time(
         took = time.monotonic() - started
         redis_server.thaw()
     assert failure.value.kind == "timeout"
-    assert 0.19 < took < 1
+    assert 0.19 < took < 3
 
 
 @pytest.mark.gen_test
 async def test_a_command_fails_in_its_time_whether_it_was_sent_or_waits(redis_server: RedisServer) -> None:
     """Its time runs from when it was asked for: what waited for its turn has less of it left."""
-    async with commands_of(redis_server.url, timeout_ms=500, max_in_flight=1) as commands:
+    async with commands_of(redis_server.url, timeout_ms=1500, max_in_flight=1) as commands:
         await commands.call("PING")
         redis_server.freeze()
         sent = []
-        for _ in range(20):
+        for _ in range(10):
             sent.append(asyncio.ensure_future(time_to_fail(commands)))
             await asyncio.sleep(0.05)
         took = await asyncio.gather(*sent)
         redis_server.thaw()
-    assert min(took) > 0.49
-    assert max(took) < 0.8
+    assert min(took) > 1.49
+    # The second pipeline leaves when the first has failed; a time-out of its own would end it after 3 s.
+    assert max(took) < 2.4
 
 
 async def time_to_fail(commands: Commands) -> float:
@@ -97,9 +98,9 @@ async def test_a_pipeline_whose_answers_trickle_is_given_up_as_a_whole() -> None
         ScriptedRedis(lambda _: b":1\r\n", delay_s=0.15) as server,
         commands_of(server.url, timeout_ms=300) as commands,
     ):
-        assert await asyncio.gather(*(kind_of(commands) for _ in range(10))) == ["timeout"] * 10
-        # Before the fifth answer.
-        await eventually(lambda: commands.away, within_s=0.3)
+        # The last answer would come after half a minute.
+        assert await asyncio.gather(*(kind_of(commands) for _ in range(200))) == ["timeout"] * 200
+        await eventually(lambda: commands.away)
 
 
 @pytest.mark.gen_test
@@ -128,7 +129,7 @@ async def test_an_engine_frozen_for_a_second_is_back_at_once(redis_server: Redis
         redis_server.thaw()
         started = time.monotonic()
         await callers.served()
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 3
         assert not commands.away
     assert callers.kinds <= {"timeout", "away"}
 
@@ -190,12 +191,10 @@ async def test_an_engine_that_is_away_is_tried_by_one_pipeline_at_a_time() -> No
     commands = Commands(client, Metrics(), timeout_s=5, max_in_flight=4)
     sent = [commands.call("PING") for _ in range(5000)]
     await eventually(lambda: commands.away and client.travelling == 0)
-    away_since = time.monotonic()
     assert (client.most, client.sizes) == (4, [500] * 4)
-    client.most = 0
-    await eventually(lambda: len(client.sizes) == 5)
     # The first pause is short, however many pipelines failed at once.
-    assert time.monotonic() - away_since < 0.35
+    assert [lane._pause_s for lane in commands._lanes.all] == [0.1]
+    client.most = 0
     await eventually(lambda: len(client.sizes) == 7)
     # Ever smaller, for what does not come back in time may have been too much at once.
     assert (client.most, client.sizes) == (1, [500] * 5 + [250, 125])
@@ -205,7 +204,7 @@ async def test_an_engine_that_is_away_is_tried_by_one_pipeline_at_a_time() -> No
 
 @pytest.mark.gen_test
 async def test_it_comes_back_by_itself_when_redis_is_started_again(redis_server: RedisServer) -> None:
-    async with commands_of(redis_server.url, timeout_ms=500) as commands:
+    async with commands_of(redis_server.url, timeout_ms=20_000) as commands:
         await commands.call("SET", "kept", "v")
         redis_server.kill()
         assert await kind_of(commands) == "connection"
@@ -230,13 +229,14 @@ async def test_what_has_waited_its_time_for_an_engine_that_is_away_is_told_so() 
 @pytest.mark.gen_test
 async def test_away_is_over_with_the_first_answer_and_the_fault_lasted_until_then() -> None:
     port = free_port()
-    async with commands_of(f"redis://127.0.0.1:{port}", timeout_ms=500) as commands:
+    async with commands_of(f"redis://127.0.0.1:{port}") as commands:
         assert commands.last_fault is None
         assert not commands.away
+        asked = time.monotonic()
         assert await kind_of(commands) == "connection"
         fault = commands.last_fault
         assert fault is not None
-        assert time.monotonic() - fault < 1
+        assert asked < fault < time.monotonic()
         async with ScriptedRedis(lambda _: b":1\r\n", port=port):
             began = time.monotonic()
             await eventually(lambda: succeeds(commands))
@@ -253,7 +253,7 @@ async def test_an_engine_that_takes_no_more_clients_counts_as_away(redis_server:
     with redis_server.client() as redis:
         redis.config_set("maxclients", "1")
         try:
-            async with commands_of(redis_server.url, timeout_ms=500) as commands:
+            async with commands_of(redis_server.url) as commands:
                 assert await kind_of(commands) == "connection"
                 assert commands.away
                 redis.config_set("maxclients", "100")
@@ -293,7 +293,7 @@ async def tries_while(answer: bytes, kind: str) -> tuple[int, float, int]:
     well = False
     async with (
         ScriptedRedis(lambda _: b":1\r\n" if well else answer) as server,
-        commands_of(server.url, timeout_ms=500) as commands,
+        commands_of(server.url, timeout_ms=1500) as commands,
     ):
         callers = Callers(commands, 100)
         await eventually(lambda: commands.away)
@@ -333,7 +333,7 @@ def others(redis: Redis) -> set[str]:
 
 @pytest.mark.gen_test
 async def test_a_demoted_master_is_left_and_its_successor_found(redis_server: RedisServer) -> None:
-    async with commands_of(redis_server.url, timeout_ms=1000) as commands:
+    async with commands_of(redis_server.url) as commands:
         await commands.call("PING")
         with redis_server.client() as redis:
             before = others(redis)
