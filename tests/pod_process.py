@@ -27,7 +27,7 @@ STOP_S = 20.0
 EXIT_OK = 0
 KILLED = -signal.SIGKILL
 LEASE_MS = 2400
-"""Short, for tests wait until it has run out; and so long that a pod that is held up for a moment keeps it."""
+"""Short, for tests wait until it has run out; a pod that is held up for a second keeps it."""
 TIMEOUT_MS = 750
 """Of Redis, just below a third of the lease."""
 _PR_SET_PDEATHSIG = 1
