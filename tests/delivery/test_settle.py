@@ -86,7 +86,7 @@ class Bench:
         return (await self.stores.inbox.read(user, 10_000)).ids
 
     async def drained(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await self.settler.drained()
 
     def counted(self, name: str, **labels: str) -> float:
@@ -154,14 +154,15 @@ async def test_nothing_leaves_the_inbox_before_its_exposure_was_accepted(bench: 
 async def test_while_the_sink_fails_nothing_is_lost_and_nothing_is_settled(
     bench: Bench, error: Exception
 ) -> None:
-    bench.sink.errors = [error] * 3
+    bench.sink.errors = [error] * 1000
     one = await bench.pushed("alice", "m-1")
     bench.confirm(one)
-    await eventually(lambda: bench.sink.calls == 2)
+    await eventually(lambda: bench.sink.calls >= 2)
     assert await bench.inbox() == ["m-1"]
     assert list(one.sent) == ["m-1"]
+    bench.sink.errors.clear()
     await bench.drained()
-    assert bench.sink.calls == 4
+    assert bench.sink.calls >= 3
     assert bench.sink.shown == [("m-1", "alice", "c-1")]
     assert await bench.inbox() == []
 
@@ -316,12 +317,13 @@ async def test_an_id_that_was_confirmed_while_a_page_is_read_is_remembered_until
 
 @pytest.mark.gen_test
 async def test_drained_waits_also_for_what_rests(bench: Bench) -> None:
-    fault = refuse(bench.stores.commands, "inbox_remove", times=1)
+    fault = refuse(bench.stores.commands, "inbox_remove")
     bench.confirm(await bench.pushed("alice", "m-1"))
     waits = asyncio.ensure_future(bench.settler.drained())
-    await eventually(lambda: fault.count)
+    await eventually(lambda: bench.settler._resting)
     await bench.stores.commands.call("PING")
     assert not waits.done()
+    fault.end()
     await waits
     assert await bench.inbox() == []
 
@@ -363,6 +365,7 @@ async def test_a_pod_that_closes_ends_its_settling_wherever_it_is(bench: Bench, 
     async with asyncio.timeout(5):
         await bench.tasks.close()
     gate.open()
-    assert len(bench.tasks) == 0
+    # What was resting may be asked for once more, and is cancelled before its first step.
+    await eventually(lambda: len(bench.tasks) == 0)
     if stuck_at != "removal":
         assert len(await bench.inbox()) == MAX_WORKERS + 2
