@@ -37,7 +37,7 @@ def no_descriptor_left() -> Iterator[None]:
 @pytest.mark.gen_test
 async def test_without_descriptors_it_pauses_and_then_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop that is told again and again of a connection it cannot take would do nothing else."""
-    monkeypatch.setattr(module, "PAUSE_S", 0.2)
+    monkeypatch.setattr(module, "PAUSE_S", 0.5)
     async with doorway() as door:
         bystander = await door.connect("bob")
         reader, writer = await asyncio.open_connection("127.0.0.1", door.port, limit=2**16)
@@ -47,9 +47,9 @@ async def test_without_descriptors_it_pauses_and_then_goes_on(monkeypatch: pytes
         waiting.setblocking(False)
         with no_descriptor_left(), capture_logs() as lines:
             await asyncio.get_running_loop().sock_connect(waiting, ("127.0.0.1", door.port))
-            await eventually(lambda: len(lines) == 2)
-            turns = 0
-            while len(lines) == 2:
+            await eventually(lambda: len(lines) >= 2)
+            told, turns = len(lines), 0
+            while len(lines) == told:
                 turns += 1
                 await bystander.send({"type": "ping"})
                 assert await bystander.frame() == {"type": "pong"}

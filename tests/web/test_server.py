@@ -15,7 +15,7 @@ from tests.web.doorway import doorway
 @pytest.mark.gen_test
 async def test_a_head_that_is_sent_too_slowly_ends_the_connection() -> None:
     """However steadily it drips: the deadline runs from the accept."""
-    async with doorway(limits={"handshake_timeout_s": 0.2}) as door:
+    async with doorway(limits={"handshake_timeout_s": 0.5}) as door:
         reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
         answer = asyncio.ensure_future(read_answer(reader))
         sent = 0

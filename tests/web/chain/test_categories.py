@@ -83,7 +83,7 @@ async def test_a_redis_that_comes_back_in_time_is_waited_for() -> None:
 @pytest.mark.gen_test
 async def test_a_redis_that_stays_away_is_503() -> None:
     store = Store(StoreUnavailableError("away", ""))
-    ctx = await ask(store, wait_ms=150)
+    ctx = await ask(store, wait_ms=600)
     assert answer(ctx) == (503, "unavailable")
     assert ctx.writer.headers["Retry-After"] == "1"
     assert store.reads > 1
@@ -94,15 +94,15 @@ async def test_a_redis_that_hangs_is_503_after_one_wait_however_late_the_hanging
     """The wait is for all tries together, and for the pauses between them."""
 
     async def late_error() -> Categories:
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.7)
         raise StoreUnavailableError("away", "")
 
     store = Store(late_error, asyncio.Event().wait)
     loop = asyncio.get_running_loop()
     began = loop.time()
-    assert answer(await ask(store, wait_ms=500)) == (503, "unavailable")
+    assert answer(await ask(store, wait_ms=1400)) == (503, "unavailable")
     assert store.reads == 2
-    assert loop.time() - began < 0.9, "the second try may not wait as long again"
+    assert loop.time() - began < 2.0, "the second try may not wait as long again"
 
 
 @pytest.mark.gen_test
