@@ -332,10 +332,10 @@ async def test_a_token_that_ends_ends_its_connection_with_4401_on_time(redis_ser
     async with rig(redis_server.url) as on:
         on.app.sessions.wheel.start()
         began = time.monotonic()
-        line, other = await on.live(ttl_s=0.5), await on.live("bob")
+        line, other = await on.live(ttl_s=1), await on.live("bob")
         await eventually(lambda: line.wire.closed_with)
         assert line.wire.closed_with == (CloseCode.NOT_AUTHENTICATED, "token expired")
-        assert time.monotonic() - began >= 0.5
+        assert time.monotonic() - began >= 1
         assert other.wire.closed_with is None
         assert not on.app.manager.has("alice")
 
@@ -357,7 +357,7 @@ async def test_a_silent_connection_is_pinged_and_stays_as_long_as_it_answers(
 async def test_a_connection_that_nothing_comes_from_after_a_ping_is_cut_with_4408(
     redis_server: RedisServer,
 ) -> None:
-    async with rig(redis_server.url, delivery={"ping_interval_s": 0.1, "ping_timeout_s": 0.3}) as on:
+    async with rig(redis_server.url, delivery={"ping_interval_s": 0.3, "ping_timeout_s": 0.3}) as on:
         on.app.sessions.wheel.start()
         line = await on.live()
         await eventually(lambda: line.wire.closed_with)
@@ -371,7 +371,7 @@ async def test_who_is_cut_for_no_progress_is_absent_at_once_not_when_the_socket_
     redis_server: RedisServer,
 ) -> None:
     """Of a host that vanished, the goodbye takes two seconds more."""
-    delivery = {"ping_interval_s": 0.1, "ping_timeout_s": 0.1}
+    delivery = {"ping_interval_s": 0.5, "ping_timeout_s": 0.3}
     async with rig(redis_server.url, delivery=delivery) as on:
         on.app.sessions.wheel.start()
         line = await on.live()
@@ -386,7 +386,7 @@ async def test_who_is_cut_for_no_progress_is_absent_at_once_not_when_the_socket_
 
 @pytest.mark.gen_test
 async def test_who_acks_nothing_in_time_is_cut_with_4408(redis_server: RedisServer) -> None:
-    async with rig(redis_server.url, delivery={"ack_timeout_s": 0.5, "ping_interval_s": 0.2}) as on:
+    async with rig(redis_server.url, delivery={"ack_timeout_s": 1, "ping_interval_s": 0.4}) as on:
         on.app.sessions.wheel.start()
         await on.send("alice", "m-1")
         line, idle = await on.live(ack=True), await on.live("bob", ack=True)
