@@ -294,7 +294,7 @@ async def test_with_ack_it_offers_the_subprotocol_and_says_what_it_received(stag
 
 @pytest.mark.gen_test
 async def test_acks_that_come_within_a_moment_share_a_frame(stage: Stage, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(client_session, "ACK_DELAY_S", 0.5)
+    monkeypatch.setattr(client_session, "ACK_DELAY_S", 1.0)
 
     async def play(seat: Seat) -> None:
         for mark in (b"a", b"b", b"c"):
