@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from tests.cpu_time import cpu_seconds
 
 __all__ = ["MAX_CALLBACK_S", "Callbacks", "watched_callbacks"]
 
@@ -34,13 +34,7 @@ def watched_callbacks() -> Iterator[Callbacks]:
 
     def measured(handle: asyncio.events.Handle) -> None:
         callback = handle._callback  # type: ignore[attr-defined]
-        trace = sys.gettrace()
-        # What measures coverage costs more than what it looks at.
-        sys.settrace(None)
-        began = time.thread_time()
-        run(handle)
-        cost = time.thread_time() - began
-        sys.settrace(trace)
+        cost = cpu_seconds(lambda: run(handle))
         if cost > seen.worst_s:
             seen.worst_s, seen.worst = cost, repr(callback)
 
