@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from tornado.ioloop import IOLoop
 
@@ -40,6 +41,12 @@ __all__ = [
     "valkey",
 ]
 
+# The same examples each time, and no deadline for one: what a machine has to do besides fails no test.
+hypothesis.settings.register_profile(
+    "tests", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
+
 
 @pytest.fixture
 def io_loop() -> Iterator[IOLoop]:
@@ -51,6 +58,8 @@ def io_loop() -> Iterator[IOLoop]:
     asyncio_loop: asyncio.AbstractEventLoop = loop.asyncio_loop  # type: ignore[attr-defined]
     asyncio.set_event_loop(asyncio_loop)
     yield loop
+    # What was cancelled in the very last turn ends in the next one.
+    loop.run_sync(lambda: asyncio.sleep(0))
     left = [task for task in asyncio.all_tasks(asyncio_loop) if not task.done()]
     for task in left:
         task.cancel()

@@ -3,12 +3,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pushserver.core.jsontext import dump, parse_quick, parse_strict
 
-repeatable = settings(derandomize=True, deadline=None)
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=20)
@@ -72,7 +71,6 @@ def test_control_characters_and_quotes_are_escaped() -> None:
     assert dump('\0\n\x1b"\\') == r'"\u0000\n\u001b\"\\"'
 
 
-@repeatable
 @given(values)
 def test_what_is_dumped_is_strict_json_of_the_same_value(value: object) -> None:
     text = dump(value)
@@ -103,7 +101,6 @@ def test_a_value_that_holds_itself_is_not_dumped() -> None:
         dump(loop)
 
 
-@repeatable
 @given(st.binary(max_size=40) | st.text(max_size=40).map(lambda text: text.encode(errors="surrogatepass")))
 def test_no_bytes_raise_anything_but_a_value_error(data: bytes) -> None:
     for parse in (parse_strict, parse_quick):
@@ -113,7 +110,6 @@ def test_no_bytes_raise_anything_but_a_value_error(data: bytes) -> None:
             continue
 
 
-@repeatable
 @given(values)
 def test_the_quick_parser_understands_what_clients_send(value: object) -> None:
     assert parse_quick(json.dumps(value).encode()) == value
