@@ -23,12 +23,12 @@ SECRET = "a secret of the tests, long enough for HS256"
 
 
 def settings(redis_url: str, **sections: Mapping[str, Any]) -> Settings:
-    """Settings for a pod on `redis_url`, quick to notice what is wrong; `sections` overrides any."""
+    """Settings for a pod on `redis_url`, quick to leave; `sections` overrides any."""
     given: dict[str, dict[str, Any]] = {
         "server": {"port": 0},
         "admin": {"port": 0},
         "pod": {"name": "pod-1"},
-        "redis": {"url": redis_url, "timeout_ms": 1000},
+        "redis": {"url": redis_url},
         "auth": {"secret": SECRET},
         "drain": {"spread_s": 0.1, "timeout_s": 5},
     }
