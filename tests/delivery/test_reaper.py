@@ -48,8 +48,7 @@ class Bench:
         await LeaseStore(self.commands, keys, name, 60_000).take(boot, {"host": name})
         presence = PresenceStore(self.commands, keys, name)
         await presence.index_add(boot, ["index", *users])
-        for user in users:
-            await presence.write(boot, user, 1, 0)
+        await asyncio.gather(*(presence.write(boot, user, 1, 0) for user in users))
         if expired:
             await self.commands.call("HSET", keys.pod(name), "expires", 1)
             await self.commands.call("ZADD", "ps:pods", 1, name)
