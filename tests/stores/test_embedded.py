@@ -191,9 +191,10 @@ def test_ctrl_c_in_a_terminal_is_for_the_pod_alone(engine: EmbeddedValkey, folde
 def test_one_that_hangs_is_neither_joined_nor_pushed_aside(
     engine: EmbeddedValkey, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    engine.start()
+    # Only now: starting takes its time on a busy machine.
     monkeypatch.setattr(embedded, "START_S", 0.2)
     monkeypatch.setattr(embedded, "ANSWER_S", 0.05)
-    engine.start()
     pid = process_id(folder)
     os.kill(pid, signal.SIGSTOP)
     try:
