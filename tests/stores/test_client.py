@@ -150,7 +150,7 @@ async def test_a_command_whose_connection_is_cut_was_sent_once(scheme: str) -> N
 
 @pytest.mark.gen_test
 async def test_a_command_that_times_out_was_sent_once(redis_server: RedisServer) -> None:
-    async with commands_of(redis_server.url, timeout_ms=200) as commands:
+    async with commands_of(redis_server.url, timeout_ms=500) as commands:
         await commands.call("PING")
         redis_server.freeze()
         with pytest.raises(StoreUnavailableError):

@@ -246,7 +246,7 @@ async def test_nobody_ever_gets_what_is_anothers_whoever_is_cancelled_when(comma
 @pytest.mark.gen_test
 async def test_nobody_gets_an_answer_that_came_after_its_time(redis_server: RedisServer) -> None:
     """What timed out is answered when the engine goes on; its connection is not used again."""
-    async with commands_of(redis_server.url, timeout_ms=150) as commands:
+    async with commands_of(redis_server.url, timeout_ms=750) as commands:
         await commands.call("PING")
         redis_server.freeze()
         early = [commands.call("ECHO", f"early-{number}") for number in range(5)]
