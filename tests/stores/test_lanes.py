@@ -181,7 +181,7 @@ async def test_a_command_without_a_key_goes_to_a_node_that_answers(redis_cluster
 
 @pytest.mark.gen_test
 async def test_a_cluster_is_away_when_no_node_answers(redis_cluster: RedisCluster) -> None:
-    async with commands_of(redis_cluster.url, timeout_ms=300) as commands:
+    async with commands_of(redis_cluster.url, timeout_ms=750) as commands:
         assert not commands.away
         assert await served(commands, USERS) == USERS
         for node in redis_cluster.nodes:
