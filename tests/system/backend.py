@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+
+from redis import Redis
 
 from pushserver.backend import open_backend
 from pushserver.core.errors import StoreError
 from pushserver.delivery.publish import Publisher
 from tests.pod import settings
 from tests.system.history import History
-from tests.texts import to_users
+from tests.texts import message_text, to_users
 
 __all__ = ["Backend", "backend"]
 
@@ -22,8 +25,9 @@ TTL_S = 3600
 class Backend:
     """Sends messages one after the other to each user, so that the order they were sent in is the inbox's."""
 
-    def __init__(self, publisher: Publisher, history: History) -> None:
+    def __init__(self, publisher: Publisher, redis: Redis, history: History) -> None:
         self._publisher = publisher
+        self._redis = redis
         self.history = history
         self._number = 0
 
@@ -52,6 +56,23 @@ class Backend:
             )
         return ids
 
+    def put_many(self, user: str, count: int, content: Any) -> list[str]:
+        """Write `count` messages as any program can: their contents, and their ids into the inbox.
+
+        For large inboxes: beyond the cap of whoever publishes, and ten times as quick.
+        """
+        first, self._number = self._number + 1, self._number + count
+        ids = [f"m-{number:06d}" for number in range(first, first + count)]
+        now_ms = time.time_ns() // 1_000_000
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for one in ids:
+                pipeline.set(f"ps:msg:{one}", message_text(one, now_ms, content), ex=TTL_S)
+            pipeline.rpush(f"ps:inbox:{{{user}}}", *ids)
+            pipeline.execute()
+        self.history.attempted[user].update(ids)
+        self.history.accepted[user] += ids
+        return ids
+
     async def keep_sending(self, user: str, every_s: float) -> None:
         """Publish until cancelled; what fails is repeated under its id until it is answered."""
         while True:
@@ -72,7 +93,8 @@ class Backend:
 
 
 @asynccontextmanager
-async def backend(redis_url: str, history: History, cap: int = 1000) -> AsyncIterator[Backend]:
+async def backend(redis_url: str, history: History) -> AsyncIterator[Backend]:
     """A back end on the Redis at `redis_url`."""
-    async with open_backend(settings(redis_url, inbox={"cap": cap})) as opened:
-        yield Backend(opened.publisher, history)
+    async with open_backend(settings(redis_url)) as opened:
+        with Redis.from_url(redis_url) as redis:
+            yield Backend(opened.publisher, redis, history)

@@ -141,12 +141,10 @@ async def meanwhile(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def stage(
-    server: RedisServer, *, cap: int = 1000, **sections: Mapping[str, Any]
-) -> AsyncIterator[Stage]:
+async def stage(server: RedisServer, **sections: Mapping[str, Any]) -> AsyncIterator[Stage]:
     """A stage; `sections` are settings of all pods. At the end pods and history are judged."""
     history = History()
-    async with backend(server.url, history, cap) as sender:
+    async with backend(server.url, history) as sender:
         async with pod_processes(server.url, **sections) as pods:
             on_stage = Stage(server, pods, sender)
             try:

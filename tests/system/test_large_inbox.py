@@ -21,13 +21,13 @@ async def test_10000_waiting_messages_arrive_in_order_once_in_bounded_memory(
 ) -> None:
     """Kept whole they would be 5 MB of text and four times that as objects; the pod reads page by page."""
     content = {"cache_bytes": 1024 * 1024}
-    async with stage(redis_server, cap=COUNT, content=content, inbox={"cap": COUNT}) as on:
+    async with stage(redis_server, content=content, inbox={"cap": COUNT}) as on:
         pod = await on.pods.start("pod-1")
         bystander = await on.bystander(pod)
         # Once before, so that what every first catch-up brings into memory is there.
-        await on.backend.send_many("first", 1000, "x" * 500)
+        on.backend.put_many("first", 1000, "x" * 500)
         await on.reads_all(pod, "first")
-        ids = await on.backend.send_many("alice", COUNT, "x" * 500)
+        ids = on.backend.put_many("alice", COUNT, "x" * 500)
         assert len(on.inbox("alice")) == COUNT
         before = pod.figures("VmHWM")
         listener = await on.listen(pod, "alice")
