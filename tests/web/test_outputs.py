@@ -61,7 +61,7 @@ def metrics(door: Doorway) -> str:
     return generate_latest(door.app.metrics.registry).decode()
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_no_token_is_in_a_log_an_answer_or_a_metric(log_lines: LogLines) -> None:
     def fail_for_some(ctx: Context) -> None:
         if ctx.request.header("X-Fail"):

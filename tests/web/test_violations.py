@@ -68,7 +68,7 @@ async def bystander_alone(door: Doorway) -> bool:
     return len(door.app.manager) == 1
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_every_violation_of_rfc_6455_is_closed_with_its_code() -> None:
     async with doorway() as door, with_bystander(door):
         for name, (sent, code) in VIOLATIONS.items():
@@ -135,7 +135,7 @@ FLOODS = {
 }
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_flood_of_small_frames_is_4429_and_holds_nobody_up() -> None:
     async with doorway() as door, with_bystander(door):
         with watched_callbacks() as callbacks:
