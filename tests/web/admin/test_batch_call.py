@@ -177,7 +177,7 @@ async def test_a_client_that_goes_away_stops_it() -> None:
 
 @pytest.mark.gen_test
 async def test_a_batch_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_call, "BATCH_S", 0.1)
+    monkeypatch.setattr(batch_call, "BATCH_S", 0.5)
     async with desk() as at:
         talk = await begin(at)
         talk.send(line("m-1"))
