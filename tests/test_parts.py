@@ -24,7 +24,7 @@ async def test_publishes_that_wait_for_a_replica_hold_up_nothing_else(redis_pair
     await asyncio.sleep(0.05)
     started = time.monotonic()
     assert await stores.commands.call("PING") == b"PONG"
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 1.5
     with pytest.raises(StoreUnavailableError) as failure:
         await publish
     assert failure.value.kind == "durability"

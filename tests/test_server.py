@@ -60,7 +60,7 @@ async def test_a_pod_starts_on_an_engine_that_it_trusts_and_says_why_on_no_other
 ) -> None:
     async with running_pod(settings(f"{redis_tls.url}?ssl_ca_certs={redis_tls.authority}")) as pod:
         assert pod.app.not_ready() == ""
-    monkeypatch.setattr(server, "START_S", 0.3)
+    monkeypatch.setattr(server, "START_S", 1.0)
     with pytest.raises(StoreUnavailableError, match="CERTIFICATE_VERIFY_FAILED") as failure:
         async with running_pod(settings(f"{redis_tls.url}?ssl_ca_certs={redis_tls.stranger}")):
             pass

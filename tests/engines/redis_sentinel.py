@@ -20,7 +20,7 @@ READY_WITHIN_S = 30
 
 
 class RedisSentinels:
-    """Who is master changes with each failover, which takes two to four seconds."""
+    """Who is master changes with each failover, which takes three to five seconds."""
 
     def __init__(self, program: Path) -> None:
         self._pair = RedisPair(program)
@@ -108,7 +108,7 @@ class _Sentinel(RedisServer):
         self._conf.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self._folder.name}\n"
             f"sentinel monitor {SERVICE} 127.0.0.1 {master_port} 2\n"
-            f"sentinel down-after-milliseconds {SERVICE} 700\n"
+            f"sentinel down-after-milliseconds {SERVICE} 1500\n"
             f"sentinel failover-timeout {SERVICE} 2000\n"
         )
 

@@ -178,10 +178,11 @@ async def test_a_replica_that_hangs_fails_publishes_in_their_time_and_nothing_el
         while not all(task.done() for task in failing):
             before = time.monotonic()
             assert await commands.call("PING") == b"PONG"
-            assert time.monotonic() - before < 0.5
+            assert time.monotonic() - before < 1.5
             await asyncio.sleep(0.01)
         assert [task.result() for task in failing] == ["durability"] * 10
-        assert 1.5 < time.monotonic() - started < 2.2
+        # A second pipeline with a time of its own would end after 4 s.
+        assert 1.5 < time.monotonic() - started < 3.5
         assert not commands.away
         # It did answer, so pods may be reaped.
         assert commands.last_fault is None
@@ -260,7 +261,7 @@ async def test_an_fsync_each_second_is_waited_for(valkey: ValkeyServer) -> None:
 
 @pytest.mark.gen_test
 async def test_what_is_not_on_the_disk_in_time_fails(valkey: ValkeyServer, slow_disk: Redis) -> None:
-    async with commands_of(valkey.connection_url, timeout_ms=600, durability="fsync") as commands:
+    async with commands_of(valkey.connection_url, timeout_ms=1500, durability="fsync") as commands:
         assert await kind_of(append(commands, "u", "1")) == "durability"
         slow_disk.config_set("appendfsync", "always")
         assert await kind_of(append(commands, "u", "1")) == ""
@@ -281,7 +282,7 @@ async def test_an_engine_that_cannot_wait_for_its_disk_fails_publishes(redis_ser
 
 @pytest.mark.gen_test
 async def test_publishes_come_back_by_themselves_when_redis_does(redis_server: RedisServer) -> None:
-    async with commands_of(redis_server.url, timeout_ms=500) as commands:
+    async with commands_of(redis_server.url, timeout_ms=2000) as commands:
         await append(commands, "u", "1")
         redis_server.kill()
         assert await kind_of(append(commands, "u", "2")) == "connection"
@@ -317,7 +318,7 @@ async def test_publishes_that_were_not_sent_count_as_waiting_and_fail_at_the_clo
 @pytest.mark.gen_test
 async def test_a_seal_that_is_broken_makes_connections_anew(redis_pair: RedisPair) -> None:
     """The replica may have left with another master, to which the address leads now."""
-    async with commands_of(redis_pair.url, timeout_ms=500, durability="replica") as commands:
+    async with commands_of(redis_pair.url, timeout_ms=1000, durability="replica") as commands:
         await append(commands, "u", "1")
         redis_pair.replica.freeze()
         with redis_pair.master.client() as redis:

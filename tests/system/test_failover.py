@@ -11,7 +11,7 @@ from tests.engines.redis_sentinel import RedisSentinels
 from tests.pod import Pod, eventually, running_pod, settings
 
 FAILOVER_S = 20
-"""A generous bound: sentinels need two to four seconds."""
+"""A generous bound: sentinels need three to five seconds."""
 
 
 @pytest.mark.gen_test(timeout=60)
