@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from pushserver.backend import open_backend
+from pushserver.core.categories import Categories
 from pushserver.core.errors import StoreError
+from pushserver.core.publication import Publication
 from pushserver.delivery.publish import Publisher
 from tests.pod import settings
-from tests.system.history import History
+from tests.system.history import Broadcast, History
 from tests.texts import to_users
 
 __all__ = ["Backend", "backend"]
 
 TTL_S = 3600
+PAUSE_S = 0.1
+"""Before a publish that was not answered is repeated."""
 
 
 class Backend:
     """Sends messages one after the other to each user, so that the order they were sent in is the inbox's."""
 
-    def __init__(self, publisher: Publisher, history: History) -> None:
+    def __init__(self, publisher: Publisher, history: History, prefix: str = "m") -> None:
         self._publisher = publisher
         self.history = history
+        self._prefix = prefix
         self._number = 0
 
     async def send(self, user: str, content: Any = None) -> str:
@@ -66,13 +72,60 @@ class Backend:
                     await asyncio.sleep(every_s)
             await asyncio.sleep(every_s)
 
+    # -- one publication: what was asked, answered, and repeated is written down
+
+    def to_users(self, users: Sequence[str]) -> Publication:
+        """A new message to users. Whoever publishes to the same user does so one after the other."""
+        publication = to_users(users, {"number": self._number}, self._new_id(), TTL_S)
+        for user in users:
+            self.history.attempted[user].add(publication.id)
+        return publication
+
+    def to_categories(self, target: Categories) -> Publication:
+        """A new message to categories, or to everyone."""
+        message_id = self._new_id()
+        self.history.broadcasts[message_id] = Broadcast(target, time.monotonic())
+        return Publication(message_id, f'{{"number":{self._number}}}', TTL_S, categories=target)
+
+    def _new_id(self) -> str:
+        self._number += 1
+        self.history.counts["published"] += 1
+        return f"{self._prefix}-{self._number:06d}"
+
+    async def try_once(self, publication: Publication) -> bool:
+        """Publish; False if it was refused or not answered: then it may be there, or not."""
+        try:
+            published = await self._publisher.publish(publication)
+        except StoreError:
+            self.history.counts["refused"] += 1
+            return False
+        self._answered(publication)
+        self.history.counts["answered"] += 1
+        self.history.counts["duplicates answered"] += published.duplicate
+        return True
+
+    async def until_answered(self, publication: Publication) -> None:
+        """Repeat it under its id until it is answered."""
+        while not await self.try_once(publication):
+            self.history.counts["repeats"] += 1
+            await asyncio.sleep(PAUSE_S)
+
+    def _answered(self, publication: Publication) -> None:
+        if publication.categories is not None:
+            self.history.broadcasts[publication.id].answered = True
+        for user in publication.users:
+            if publication.id not in self.history.accepted[user][-1:]:
+                self.history.accepted[user].append(publication.id)
+
     async def _publish(self, user: str, message_id: str, content: Any) -> None:
         await self._publisher.publish(to_users([user], content, message_id, TTL_S))
         self.history.accepted[user].append(message_id)
 
 
 @asynccontextmanager
-async def backend(redis_url: str, history: History, cap: int = 1000) -> AsyncIterator[Backend]:
-    """A back end on the Redis at `redis_url`."""
+async def backend(
+    redis_url: str, history: History, cap: int = 1000, prefix: str = "m"
+) -> AsyncIterator[Backend]:
+    """A back end on the Redis at `redis_url`; its ids begin with `prefix`."""
     async with open_backend(settings(redis_url, inbox={"cap": cap})) as opened:
-        yield Backend(opened.publisher, history)
+        yield Backend(opened.publisher, history, prefix)
