@@ -26,7 +26,7 @@ BATCH = 200
 AGAIN_S = 0.5
 """Before those are looked at again whose look found no answer."""
 MEND_S = 5.0
-"""How long a round waits for presence to be written; who takes longer is for the next round."""
+"""How long a round waits for presence to be written; who takes longer is looked at again."""
 
 
 class Rescan:
@@ -49,7 +49,7 @@ class Rescan:
         self._every_s = every_s / 2
         self._now = asyncio.Event()
         self._unseen: set[str] = set()
-        """Users who were to be looked at whatever their sequence says, and whose look found no answer."""
+        """Users who are to be looked at whatever their sequence says: their look or mending had no answer."""
 
     def now(self) -> None:
         """Look at every inbox at once, whatever its sequence: hints may have been lost, or Redis emptied."""
@@ -118,6 +118,8 @@ class Rescan:
             async with asyncio.timeout(MEND_S):
                 await self._presence.flushed(user)
         except TimeoutError:
+            # There may be no next round.
+            self._unseen.add(user)
             return
         self._compare(user, None)
 
