@@ -84,6 +84,7 @@ class Crowd:
         self.over = asyncio.Event()
         """From now on nobody comes back."""
         self._pods = pods
+        self._devices: list[Device] = []
 
     def invite(self, user: str, *, devices: int, steady: bool) -> None:
         """A user with so many devices; of a steady one the first stays."""
@@ -114,6 +115,7 @@ class Crowd:
                 self.history.counts["connects refused"] += 1
             else:
                 self.history.counts["connects"] += 1
+                self._devices.append(device)
                 return device
         return None
 
@@ -134,11 +136,12 @@ class Crowd:
             guest.device.line.quiet = not guest.device.over.is_set() and guest.device.pongs
             guest.device.leave()
 
-    def vanish(self) -> None:
+    async def vanish(self) -> None:
         """Everybody is cut, whatever happened."""
-        for guest in self.guests:
-            if guest.device is not None:
-                guest.device.vanish()
+        for device in self._devices:
+            device.vanish()
+        for device in self._devices:
+            await device.over.wait()
 
 
 async def elapsed(event: asyncio.Event, seconds: float, *others: asyncio.Event) -> bool:

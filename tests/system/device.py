@@ -65,10 +65,7 @@ class Device(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Over, however it came."""
         self.over.set()
-        if not self.opened.done():
-            self.opened.set_exception(exc or ConnectionError("closed before the welcome"))
-            # Whoever connects may have given up before.
-            self.opened.exception()
+        self._fail(exc or ConnectionError("closed before the welcome"))
 
     # -- parsing
 
@@ -79,9 +76,15 @@ class Device(asyncio.Protocol):
         status = int(head.split(b" ", 2)[1])
         self._upgraded, self._data = status == 101, bytearray(rest)
         if not self._upgraded:
-            self.opened.set_exception(Refused(status, {}, rest))
+            self._fail(Refused(status, {}, rest))
             self.vanish()
         return self._upgraded
+
+    def _fail(self, error: Exception) -> None:
+        if not self.opened.done():
+            self.opened.set_exception(error)
+            # Whoever connects may have given up before.
+            self.opened.exception()
 
     def _next_frame(self) -> tuple[int, bytes] | None:
         data, start = self._data, 2

@@ -76,16 +76,20 @@ class Chaos:
         work += [load.to_categories(), load.to_categories()]
         work += [guest.run() for guest in self.crowd.guests]
         work += [Probe(user, self.crowd, self.slow, prompt_s=RIGHT_S).run() for user in PROBED]
-        async with asyncio.TaskGroup() as group:
-            looking = group.create_task(self.watch.keep_looking())
-            for one in work:
-                group.create_task(one)
-            await self.have_faults()
-            load.over = True
-            self.crowd.together.set()
-            await self.come_to_rest()
-            self.crowd.go_home()
-            looking.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                looking = group.create_task(self.watch.keep_looking())
+                for one in work:
+                    group.create_task(one)
+                await self.have_faults()
+                load.over = True
+                self.crowd.together.set()
+                await self.come_to_rest()
+                self.crowd.go_home()
+                looking.cancel()
+        except ExceptionGroup as group_failed:
+            # What failed says more than the tree of tasks that it came up through.
+            raise first_of(group_failed) from None
 
     async def have_faults(self) -> None:
         """One after the other: each kind once, and on until the time is over."""
@@ -129,6 +133,13 @@ class Chaos:
             assert await pod.metric("pushserver_task_failures_total") == 0
 
 
+def first_of(error: Exception) -> Exception:
+    """The first error at the bottom of a group."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def figures(history: History) -> dict[str, int]:
     """What was done and what came of it, in numbers."""
     deliveries = [(line.user, message_id) for line in history.lines for message_id in line.ids]
@@ -155,7 +166,7 @@ async def chaos_on(redis_server: RedisServer) -> AsyncIterator[Chaos]:
         proxies[-1].delay_s = SLOW_S
         faults = Faults(on, redis_server, proxies[:PODS], chance)
         crowd = faults.crowd = Crowd(on.history, lambda: list(faults.pods.values()), chance)
-        stack.callback(crowd.vanish)
+        stack.push_async_callback(crowd.vanish)
         for number, user in enumerate(USERS):
             on.history.accepted[user], on.history.categories[user] = [], categories_of(number)
             stored = {kind: json.dumps(values) for kind, values in categories_of(number).items()}

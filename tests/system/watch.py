@@ -50,15 +50,18 @@ class Watch:
 
     async def arrived(self, due: Mapping[str, set[str]], within_s: float) -> None:
         """Wait until all of it was received."""
-        await self.until(lambda: not self._missing(due), within_s)
+        give_up = time.monotonic() + within_s
+        while missing := self._missing(due):
+            assert time.monotonic() < give_up, f"not received within {within_s} s: {missing[:5]}"
+            await asyncio.sleep(EVERY_S)
 
-    def _missing(self, due: Mapping[str, set[str]]) -> list[str]:
+    def _missing(self, due: Mapping[str, set[str]]) -> list[tuple[str, set[str]]]:
         lines = self._history.by_user()
-        return [
-            user
+        left = (
+            (user, ids - {message_id for line in lines[user] for message_id in line.ids})
             for user, ids in due.items()
-            if ids - {message_id for line in lines[user] for message_id in line.ids}
-        ]
+        )
+        return [(user, ids) for user, ids in left if ids]
 
     def steady_are_present(self) -> bool:
         """Whether each guest who stays is connected, and present just there where that is."""
