@@ -1,7 +1,7 @@
 """The rescan: what has no hint is found all the same, and what is stale is mended.
 
 It looks at every user of this pod in turn. A sequence that moved on means messages nobody hinted at; a
-presence field that differs from the Manager is reconciled.
+presence field that differs from the Manager is reconciled; categories of another version are read anew.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pushserver.core.errors import StoreError
 from pushserver.delivery.connection import Connection, State
 from pushserver.delivery.manager import Manager
 from pushserver.delivery.presence import Presence
+from pushserver.stores.category_store import StoredCategories
 from pushserver.stores.presence import PresenceStore, Seen
 
 __all__ = ["Rescan"]
@@ -40,11 +41,13 @@ class Rescan:
         look_again: Callable[[Connection], None],
         *,
         every_s: float,
+        on_stale_categories: Callable[[str], None] = lambda user: None,
     ) -> None:
         self._store = store
         self._manager = manager
         self._presence = presence
         self._look_again = look_again
+        self._on_stale_categories = on_stale_categories
         # Who connects right after a round began is looked at in the next: two rounds make the promise.
         self._every_s = every_s / 2
         self._now = asyncio.Event()
@@ -104,6 +107,7 @@ class Rescan:
                     stale.append(user)
                 else:
                     self._compare(user, None if look_anyway else answer.seq)
+                self._compare_categories(user, answer.categories_version)
             elif isinstance(answer, StoreError):
                 if look_anyway:
                     self._unseen.add(user)
@@ -128,3 +132,9 @@ class Rescan:
         for connection in self._manager.of(user):
             if connection.state is not State.LIVE or connection.upto != seq:
                 self._look_again(connection)
+
+    def _compare_categories(self, user: str, version: int) -> None:
+        """A pod that was cut off, or lost something of its feed, was not told of a change."""
+        held = (connection.categories for connection in self._manager.of(user))
+        if any(isinstance(one, StoredCategories) and one.version != version for one in held):
+            self._on_stale_categories(user)
