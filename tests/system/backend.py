@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from pushserver.backend import Backend as OpenBackend
 from pushserver.backend import open_backend
 from pushserver.core.categories import Categories
 from pushserver.core.errors import StoreError
 from pushserver.core.publication import Publication
-from pushserver.delivery.publish import Publisher
 from tests.pod import settings
 from tests.system.history import Broadcast, History
 from tests.texts import to_users
@@ -27,8 +27,9 @@ PAUSE_S = 0.1
 class Backend:
     """Sends messages one after the other to each user, so that the order they were sent in is the inbox's."""
 
-    def __init__(self, publisher: Publisher, history: History, prefix: str = "m") -> None:
-        self._publisher = publisher
+    def __init__(self, opened: OpenBackend, history: History, prefix: str = "m") -> None:
+        self._publisher = opened.publisher
+        self._users = opened.users
         self.history = history
         self._prefix = prefix
         self._number = 0
@@ -110,6 +111,17 @@ class Backend:
             self.history.counts["repeats"] += 1
             await asyncio.sleep(PAUSE_S)
 
+    async def move(self, user: str, categories: Categories) -> None:
+        """Give the user other categories, repeated until it is answered."""
+        while True:
+            try:
+                await self._users.set_categories(user, categories)
+                break
+            except StoreError:
+                await asyncio.sleep(PAUSE_S)
+        self.history.categories[user] = categories
+        self.history.counts["moves to other categories"] += 1
+
     def _answered(self, publication: Publication) -> None:
         if publication.categories is not None:
             self.history.broadcasts[publication.id].answered = True
@@ -128,4 +140,4 @@ async def backend(
 ) -> AsyncIterator[Backend]:
     """A back end on the Redis at `redis_url`; its ids begin with `prefix`."""
     async with open_backend(settings(redis_url, inbox={"cap": cap})) as opened:
-        yield Backend(opened.publisher, history, prefix)
+        yield Backend(opened, history, prefix)

@@ -15,7 +15,7 @@ from tests.engines.proxy import RedisProxy
 from tests.engines.redis_server import RedisServer
 from tests.pod import eventually
 from tests.pod_process import PodProcess
-from tests.system.crowd import Crowd
+from tests.system.crowd import Crowd, Guest
 from tests.system.stage import Stage
 
 __all__ = ["LEASE_S", "PODS", "TIMEOUT_S", "Faults"]
@@ -74,10 +74,11 @@ class Faults:
             await self._rest(LEASE_S)
         await self.start(place)
 
-    async def reaped_late(self, place: int) -> None:
-        """Killed and claimed: the others' removals of presence land when it is back with its users."""
+    async def reaped_late(self, _place: int) -> None:
+        """The fullest is killed and claimed; removals of its presence land when it is back with its users."""
+        guests_on = {place: self._steady_on(name) for place, name in enumerate(self._names)}
+        place, guests = max(guests_on.items(), key=lambda item: len(item[1]))
         name = self._names[place].encode()
-        guests = [one for one in self.crowd.steady if one.is_live and one.pod == name.decode()]
         others = [proxy for number, proxy in enumerate(self._proxies) if number != place]
         held = [
             proxy.hold("presence_remove", only=lambda arguments: arguments[1].endswith(b":" + name))
@@ -86,14 +87,16 @@ class Faults:
         for guest in guests:
             guest.home = name.decode()
         self._kill(place)
-        if guests:
-            await eventually(lambda: any(hold.reached.is_set() for hold in held), PATIENCE_S)
+        await eventually(lambda: any(hold.reached.is_set() for hold in held), PATIENCE_S)
         await self.start(place)
         await eventually(lambda: all(guest.is_live for guest in guests), PATIENCE_S)
         for hold in held:
             hold.open()
         for guest in guests:
             guest.home = ""
+
+    def _steady_on(self, name: str) -> list[Guest]:
+        return [guest for guest in self.crowd.steady if guest.is_live and guest.pod == name]
 
     def _kill(self, place: int) -> None:
         self.pods.pop(place).kill()

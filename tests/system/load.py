@@ -17,6 +17,7 @@ TARGETS: list[Categories] = [
     {"vip": ("1", "2"), "level": ("1",)},
     {},
 ]
+HALLS = ["north", "south"]
 WEIGHTS = [4, 4, 4, 4, 2, 2, 1]
 
 
@@ -47,6 +48,18 @@ class Load:
             target = self._chance.choices(TARGETS, WEIGHTS)[0]
             await self._send(self._sender.to_categories(target))
             await asyncio.sleep(2 * self._chance.random())
+
+    async def moves(self, users: list[str]) -> None:
+        """Users go from hall to hall. No message is for a hall meanwhile: who was meant could not be said."""
+        while not self.over:
+            user, hall = self._chance.choice(users), self._chance.choice(HALLS)
+            await self._sender.move(user, {**self._sender.history.categories[user], "hall": (hall,)})
+            await asyncio.sleep(self._chance.random())
+
+    async def to_halls(self) -> None:
+        """One message to each hall."""
+        for hall in HALLS:
+            await self._sender.until_answered(self._sender.to_categories({"hall": (hall,)}))
 
     async def _send(self, publication: Publication) -> None:
         """Most are repeated until they are answered; some are repeated although they were."""

@@ -73,7 +73,7 @@ class Chaos:
         """Crowd, load and faults, and after each fault whatever was to become right has to."""
         load = Load(self.on.backend, self.chance)
         work = [load.to_users(CROWD[number::GROUPS]) for number in range(GROUPS)]
-        work += [load.to_categories(), load.to_categories()]
+        work += [load.to_categories(), load.to_categories(), load.moves(CROWD)]
         work += [guest.run() for guest in self.crowd.guests]
         work += [Probe(user, self.crowd, self.slow, prompt_s=RIGHT_S).run() for user in PROBED]
         try:
@@ -84,7 +84,7 @@ class Chaos:
                 await self.have_faults()
                 load.over = True
                 self.crowd.together.set()
-                await self.come_to_rest()
+                await self.come_to_rest(load)
                 self.crowd.go_home()
                 looking.cancel()
         except ExceptionGroup as group_failed:
@@ -112,10 +112,13 @@ class Chaos:
         await self.watch.until(self.watch.steady_are_present, RIGHT_S)
         await self.watch.arrived(due, RIGHT_S)
 
-    async def come_to_rest(self) -> None:
+    async def come_to_rest(self, load: Load) -> None:
         """Everybody is there, has everything, and all of it is settled."""
         await self.watch.until(lambda: {guest.user for guest in self.crowd.guests} == set(USERS), RIGHT_S)
         await self.watch.until(self.crowd.all_live, RIGHT_S)
+        # The last moves are known everywhere by then: within the heartbeat that finds what was lost.
+        await asyncio.sleep(LEASE_S)
+        await load.to_halls()
         await self.watch.arrived(self.watch.due(USERS), RIGHT_S)
         await self.watch.until(self.watch.all_is_settled, RIGHT_S)
         await self.watch.until(self.watch.presence_is_exact, RIGHT_S)
