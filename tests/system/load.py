@@ -17,8 +17,8 @@ TARGETS: list[Categories] = [
     {"vip": ("1", "2"), "level": ("1",)},
     {},
 ]
-HALLS = ["north", "south"]
 WEIGHTS = [4, 4, 4, 4, 2, 2, 1]
+HALLS = ["north", "south"]
 
 
 def categories_of(number: int) -> Categories:

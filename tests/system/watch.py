@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from redis.exceptions import RedisError
 
 from tests.pod_process import PodProcess
-from tests.system.crowd import Crowd
+from tests.system.crowd import Crowd, Guest
 from tests.system.stage import Stage
 
-__all__ = ["WAITING", "Watch"]
+__all__ = ["Watch"]
 
 EVERY_S = 0.1
-WAITING = [
-    *("connections", "unflushed_presence", "settle_waiting", "hints_waiting", "cursors_waiting"),
-    "redis_waiting",
-]
+WAITING = ("connections", "unflushed_presence", "settle_waiting", "hints_waiting", "cursors_waiting")
 """Figures of a pod that are 0 when nobody is there."""
 
 
@@ -64,23 +62,13 @@ class Watch:
         return [(user, ids) for user, ids in left if ids]
 
     def steady_are_present(self) -> bool:
-        """Whether each guest who stays is connected, and present just there where that is."""
-        on: dict[str, set[str]] = {}
-        for guest in self._crowd.steady:
-            if not guest.is_live:
-                return False
-            on.setdefault(guest.user, set()).add(guest.pod)
-        everyone = self._on.everyone()
-        return all(pods <= everyone.get(user, set()) for user, pods in on.items())
+        """Whether each guest who stays is connected, and present where that is."""
+        on, everyone = _where(self._crowd.steady), self._on.everyone()
+        return on is not None and all(pods <= everyone.get(user, set()) for user, pods in on.items())
 
     def presence_is_exact(self) -> bool:
         """Whether everybody is connected, and Redis has just those (user, pod)."""
-        on: dict[str, set[str]] = {}
-        for guest in self._crowd.guests:
-            if not guest.is_live:
-                return False
-            on.setdefault(guest.user, set()).add(guest.pod)
-        return self._on.everyone() == on
+        return self._on.everyone() == _where(self._crowd.guests)
 
     def all_is_settled(self) -> bool:
         """Whether nothing waits in an inbox, and every cursor is beyond all that the user was owed."""
@@ -95,10 +83,9 @@ class Watch:
 
     def names_of_pods(self) -> set[str]:
         """Every pod of which Redis holds anything."""
-        keys = [key for kind in ("pod", "pod-users", "feed") for key in self._on.redis.keys(f"ps:{kind}:*")]
-        return {key.partition("{")[2].removesuffix("}") for key in keys} | set(
-            self._on.redis.zrange("ps:pods", 0, -1)
-        )
+        redis = self._on.redis
+        keys = [key for kind in ("pod", "pod-users", "feed") for key in redis.keys(f"ps:{kind}:*")]
+        return {*redis.zrange("ps:pods", 0, -1), *(key.partition("{")[2].removesuffix("}") for key in keys)}
 
     @staticmethod
     async def at_rest(pod: PodProcess) -> bool:
@@ -113,3 +100,13 @@ class Watch:
         while not condition():
             assert time.monotonic() < give_up, f"not true within {within_s} s: {condition}"
             await asyncio.sleep(EVERY_S)
+
+
+def _where(guests: Iterable[Guest]) -> dict[str, set[str]] | None:
+    """User -> pods, by the connections there are; None if somebody is not connected."""
+    on: defaultdict[str, set[str]] = defaultdict(set)
+    for guest in guests:
+        if not guest.is_live:
+            return None
+        on[guest.user].add(guest.pod)
+    return on
