@@ -109,7 +109,7 @@ class Chaos:
     async def is_right(self) -> None:
         """P5, P1: who stays is present, and gets what was answered, without any rescan."""
         due = self.watch.due({guest.user for guest in self.crowd.steady})
-        await self.watch.until(self.watch.steady_are_present, RIGHT_S)
+        await self.watch.steady_are_present(RIGHT_S)
         await self.watch.arrived(due, RIGHT_S)
 
     async def come_to_rest(self, load: Load) -> None:

@@ -61,10 +61,20 @@ class Watch:
         )
         return [(user, ids) for user, ids in left if ids]
 
-    def steady_are_present(self) -> bool:
-        """Whether each guest who stays is connected, and present where that is."""
-        on, everyone = _where(self._crowd.steady), self._on.everyone()
-        return on is not None and all(pods <= everyone.get(user, set()) for user, pods in on.items())
+    async def steady_are_present(self, within_s: float) -> None:
+        """Wait until each guest who stays is connected, and present where that is."""
+        give_up = time.monotonic() + within_s
+        while absent := self._absent():
+            assert time.monotonic() < give_up, f"absent for {within_s} s: {absent[:5]}"
+            await asyncio.sleep(EVERY_S)
+
+    def _absent(self) -> list[tuple[str, str]]:
+        everyone = self._on.everyone()
+        return [
+            (guest.user, guest.pod if guest.is_live else "connected nowhere")
+            for guest in self._crowd.steady
+            if not guest.is_live or guest.pod not in everyone.get(guest.user, ())
+        ]
 
     def presence_is_exact(self) -> bool:
         """Whether everybody is connected, and Redis has just those (user, pod)."""
