@@ -159,9 +159,16 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
         refresh=Refresh(verifier, source),
     )
     lease = build_lease(settings, stores, presence, metrics, pod)
-    rescan = Rescan(stores.presence, manager, presence, sessions.look_again, every_s=settings.inbox.rescan_s)
     recategorizing = Recategorizing(stores.categories.read, manager, tasks)
     sessions.on_stale_categories = recategorizing.changed
+    rescan = Rescan(
+        stores.presence,
+        manager,
+        presence,
+        sessions.look_again,
+        every_s=settings.inbox.rescan_s,
+        on_stale_categories=recategorizing.changed,
+    )
     feeds = Feeds(stores.feeds, stores.presence, metrics, tasks)
     feed = Feed(
         stores.feeds,

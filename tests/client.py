@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.core.client_frames import client as client_frame
 
-__all__ = ["Client", "Closed", "Refused", "connect"]
+__all__ = ["CLOSE", "PING", "PONG", "TEXT", "WITHIN_S", "Client", "Closed", "Refused", "connect"]
 
 WITHIN_S = 10.0
 

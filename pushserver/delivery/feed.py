@@ -88,11 +88,18 @@ class Feed:
         """
         if first is not None and first <= self._position:
             return
-        log.warning("feed.gap", lost=first is None)
-        self._metrics.feed_gaps.inc()
+        self._tell_gap(lost=first is None)
         if first is None:
             await self.open(self._boot)
         self._on_gap()
+
+    async def _is_trimmed(self, after: int) -> bool:
+        first = await self._store.first()
+        return first is None or first > after
+
+    def _tell_gap(self, *, lost: bool) -> None:
+        log.warning("feed.gap", lost=lost)
+        self._metrics.feed_gaps.inc()
 
     # -- following
 
@@ -101,9 +108,15 @@ class Feed:
         while True:
             try:
                 entries = await self._store.read(self._position, READ_AT_ONCE)
+                # Only a long feed is trimmed, so only a full page may lie behind a gap. Once it was taken,
+                # the heartbeat would not see that any more.
+                trimmed = len(entries) == READ_AT_ONCE and await self._is_trimmed(self._position)
             except StoreError:
                 await asyncio.sleep(PAUSE_S)
                 continue
+            if trimmed:
+                self._tell_gap(lost=False)
+                self._on_gap()
             for position, _ in entries:
                 # A feed that was made anew meanwhile begins further on.
                 self._position = max(self._position, position)

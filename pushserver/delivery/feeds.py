@@ -68,14 +68,16 @@ class Feeds:
         self._metrics = metrics
         self._tasks = tasks
         self._outboxes: dict[str, deque[_Batch]] = {}
+        self._stuck: set[str] = set()
+        """Pods whose next entry has failed and is tried again: nobody waits behind it."""
         self.waiting = 0
         """Hints that were not sent yet."""
 
     async def hint(self, hint_at: Iterable[tuple[Hint, Mapping[str, int]]], text: Text | None) -> None:
         """Hint at pods (each with its boot in the user's presence), all for one message.
 
-        Returns when every hint was tried once. One that failed is tried again for half a minute behind the
-        caller's back; if that fails, too, the rescan finds the message.
+        Returns when every hint was tried once, or stands behind one that failed. Those are tried again for
+        half a minute behind the caller's back; if that fails, too, the rescan finds the message.
         """
         tried: set[asyncio.Future[None]] = set()
         for hint, pods in hint_at:
@@ -102,6 +104,8 @@ class Feeds:
             outbox.append(_Batch())
         outbox[-1].add(hint, boot, text)
         self.waiting += 1
+        if pod in self._stuck:
+            _resolve(outbox[-1])
         return outbox[-1].done
 
     async def _send_all(self, pod: str, outbox: deque[_Batch]) -> None:
@@ -110,14 +114,14 @@ class Feeds:
             while outbox:
                 batch = outbox.popleft()
                 self.waiting -= len(batch.hints)
-                await self._send(pod, batch)
+                await self._send(pod, batch, outbox)
         finally:
             del self._outboxes[pod]
             for batch in outbox:
                 self.waiting -= len(batch.hints)
                 _resolve(batch)
 
-    async def _send(self, pod: str, batch: _Batch) -> None:
+    async def _send(self, pod: str, batch: _Batch, behind: Iterable[_Batch]) -> None:
         give_up = time.monotonic() + GIVE_UP_S
         try:
             while True:
@@ -125,7 +129,9 @@ class Feeds:
                     reach = await self._store.append(pod, Hints(batch.hints, batch.texts))
                     break
                 except StoreError:
-                    _resolve(batch)
+                    self._stuck.add(pod)
+                    for waited_for in (batch, *behind):
+                        _resolve(waited_for)
                     if time.monotonic() > give_up:
                         self._metrics.hints.labels("failed").inc(len(batch.hints))
                         return
@@ -134,6 +140,7 @@ class Feeds:
             if reach is Reach.DEAD:
                 await self._bury(pod, batch)
         finally:
+            self._stuck.discard(pod)
             _resolve(batch)
 
     async def _bury(self, pod: str, batch: _Batch) -> None:

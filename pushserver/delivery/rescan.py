@@ -1,7 +1,7 @@
 """The rescan: what has no hint is found all the same, and what is stale is mended.
 
 It looks at every user of this pod in turn. A sequence that moved on means messages nobody hinted at; a
-presence field that differs from the Manager is reconciled.
+presence field that differs from the Manager is reconciled; categories of another version are read anew.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pushserver.core.errors import StoreError
 from pushserver.delivery.connection import Connection, State
 from pushserver.delivery.manager import Manager
 from pushserver.delivery.presence import Presence
+from pushserver.stores.category_store import StoredCategories
 from pushserver.stores.presence import PresenceStore, Seen
 
 __all__ = ["Rescan"]
@@ -26,7 +27,7 @@ BATCH = 200
 AGAIN_S = 0.5
 """Before those are looked at again whose look found no answer."""
 MEND_S = 5.0
-"""How long a round waits for presence to be written; who takes longer is for the next round."""
+"""How long a round waits for presence to be written; who takes longer is looked at again."""
 
 
 class Rescan:
@@ -40,16 +41,18 @@ class Rescan:
         look_again: Callable[[Connection], None],
         *,
         every_s: float,
+        on_stale_categories: Callable[[str], None] = lambda user: None,
     ) -> None:
         self._store = store
         self._manager = manager
         self._presence = presence
         self._look_again = look_again
+        self._on_stale_categories = on_stale_categories
         # Who connects right after a round began is looked at in the next: two rounds make the promise.
         self._every_s = every_s / 2
         self._now = asyncio.Event()
         self._unseen: set[str] = set()
-        """Users who were to be looked at whatever their sequence says, and whose look found no answer."""
+        """Users who are to be looked at whatever their sequence says: their look or mending had no answer."""
 
     def now(self) -> None:
         """Look at every inbox at once, whatever its sequence: hints may have been lost, or Redis emptied."""
@@ -104,6 +107,7 @@ class Rescan:
                     stale.append(user)
                 else:
                     self._compare(user, None if look_anyway else answer.seq)
+                self._compare_categories(user, answer.categories_version)
             elif isinstance(answer, StoreError):
                 if look_anyway:
                     self._unseen.add(user)
@@ -118,6 +122,8 @@ class Rescan:
             async with asyncio.timeout(MEND_S):
                 await self._presence.flushed(user)
         except TimeoutError:
+            # There may be no next round.
+            self._unseen.add(user)
             return
         self._compare(user, None)
 
@@ -126,3 +132,9 @@ class Rescan:
         for connection in self._manager.of(user):
             if connection.state is not State.LIVE or connection.upto != seq:
                 self._look_again(connection)
+
+    def _compare_categories(self, user: str, version: int) -> None:
+        """A pod that was cut off, or lost something of its feed, was not told of a change."""
+        held = (connection.categories for connection in self._manager.of(user))
+        if any(isinstance(one, StoredCategories) and one.version != version for one in held):
+            self._on_stale_categories(user)

@@ -45,6 +45,11 @@ class FeedStore:
         keys = [self._keys.feed(pod), self._keys.pod(pod)]
         return Reach(await self._commands.script("feed_append", keys, [FEED_MAX, *encode(entry)]))
 
+    async def first(self) -> int | None:
+        """The position of the first entry of this pod's feed; None if there is none."""
+        entries = await self._commands.call("XRANGE", self._keys.feed(self._pod), "-", "+", "COUNT", 1)
+        return position_of(entries[0][0]) if entries else None
+
     async def read(self, after: int, count: int) -> list[tuple[int, FeedEntry | None]]:
         """Up to `count` entries of this pod's feed behind `after`, waited for a second at most.
 

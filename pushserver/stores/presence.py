@@ -33,6 +33,8 @@ class Seen:
     seq: int
     boot: int | None
     """The boot in this pod's presence field; None if there is no field, 0 if it is unreadable."""
+    categories_version: int = 0
+    """Which version of the user's categories is stored; 0 for none."""
 
 
 class PresenceStore:
@@ -74,10 +76,11 @@ class PresenceStore:
         return bool(answer >= 0)
 
     async def look(self, user: str) -> Seen:
-        """The user's sequence and this pod's presence field, of one moment."""
-        names = [self._keys.presence(user), self._keys.seq(user)]
-        seq, field = await self._commands.script("presence_look", names, [presence_field(user, self._pod)])
-        return Seen(seq, None if field is None else read_presence(field).get("boot", 0))
+        """The user's sequence, this pod's presence field and the version of categories, of one moment."""
+        names = [self._keys.presence(user), self._keys.seq(user), self._keys.categories(user)]
+        answer = await self._commands.script("presence_look", names, [presence_field(user, self._pod)])
+        seq, field, version = answer
+        return Seen(seq, None if field is None else read_presence(field).get("boot", 0), version)
 
     async def pods_of(self, user: str) -> dict[str, dict[str, int]]:
         """Every pod the user is present on, with `boot` and `since` (ms), as far as they can be read."""

@@ -101,6 +101,20 @@ async def test_a_process_that_is_no_pod_asks_the_same(redis_server: RedisServer)
 
 
 @pytest.mark.gen_test
+async def test_a_pod_that_could_not_be_told_of_new_categories_finds_them_under_its_new_boot(
+    redis_server: RedisServer,
+) -> None:
+    """It was cut off and reaped meanwhile, so nobody knew that the user is there."""
+    async with two_pods(redis_server) as (one, two):
+        await live(one)
+        with redis_server.client() as redis:
+            redis.delete("ps:presence:{alice}", "ps:pod:{pod-1}", "ps:pod-users:{pod-1}", "ps:feed:{pod-1}")
+        assert await two.app.users.set_categories("alice", {"vip": ("3",)}) == []
+        one.app.lease.check_soon()
+        await eventually(lambda: one.app.manager.matching({"vip": ("3",)}))
+
+
+@pytest.mark.gen_test
 async def test_new_categories_move_live_connections_on_every_pod(redis_server: RedisServer) -> None:
     async with two_pods(redis_server) as (one, two):
         first, second, other = await live(one), await live(two), await live(two, "bob")

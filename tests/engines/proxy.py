@@ -119,11 +119,12 @@ class Link:
         except (OSError, asyncio.CancelledError):
             pass
         finally:
+            # Before anything is awaited: a link may be cut while it ends.
+            for writer in writers:
+                writer.transport.abort()
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
-            for writer in writers:
-                writer.transport.abort()
 
     async def _forth(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """From who connected to the server; ends with either."""

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from redis import Redis
 
+from pushserver.backend import Backend as OpenBackend
 from pushserver.backend import open_backend
+from pushserver.core.categories import Categories
 from pushserver.core.errors import StoreError
-from pushserver.delivery.publish import Publisher
+from pushserver.core.publication import Publication
 from tests.pod import settings
-from tests.system.history import History
+from tests.system.history import Broadcast, History
 from tests.texts import message_text, to_users
 
 __all__ = ["Backend", "backend"]
 
 TTL_S = 3600
+PAUSE_S = 0.1
+"""Before a publish that was not answered is repeated."""
 
 
 class Backend:
     """Sends messages one after the other to each user, so that the order they were sent in is the inbox's."""
 
-    def __init__(self, publisher: Publisher, redis: Redis, history: History) -> None:
-        self._publisher = publisher
+    def __init__(self, opened: OpenBackend, redis: Redis, history: History, prefix: str = "m") -> None:
+        self._publisher = opened.publisher
+        self._users = opened.users
         self._redis = redis
         self.history = history
+        self._prefix = prefix
         self._number = 0
 
     async def send(self, user: str, content: Any = None) -> str:
@@ -87,14 +93,70 @@ class Backend:
                     await asyncio.sleep(every_s)
             await asyncio.sleep(every_s)
 
+    # -- one publication: what was asked, answered, and repeated is written down
+
+    def to_users(self, users: Sequence[str]) -> Publication:
+        """A new message to users. Whoever publishes to the same user does so one after the other."""
+        publication = to_users(users, {"number": self._number}, self._new_id(), TTL_S)
+        for user in users:
+            self.history.attempted[user].add(publication.id)
+        return publication
+
+    def to_categories(self, target: Categories) -> Publication:
+        """A new message to categories, or to everyone."""
+        message_id = self._new_id()
+        self.history.broadcasts[message_id] = Broadcast(target, time.monotonic())
+        return Publication(message_id, f'{{"number":{self._number}}}', TTL_S, categories=target)
+
+    def _new_id(self) -> str:
+        self._number += 1
+        self.history.counts["published"] += 1
+        return f"{self._prefix}-{self._number:06d}"
+
+    async def try_once(self, publication: Publication) -> bool:
+        """Publish; False if it was refused or not answered: then it may be there, or not."""
+        try:
+            published = await self._publisher.publish(publication)
+        except StoreError:
+            self.history.counts["refused"] += 1
+            return False
+        self._answered(publication)
+        self.history.counts["answered"] += 1
+        self.history.counts["duplicates answered"] += published.duplicate
+        return True
+
+    async def until_answered(self, publication: Publication) -> None:
+        """Repeat it under its id until it is answered."""
+        while not await self.try_once(publication):
+            self.history.counts["repeats"] += 1
+            await asyncio.sleep(PAUSE_S)
+
+    async def move(self, user: str, categories: Categories) -> None:
+        """Give the user other categories, repeated until it is answered."""
+        while True:
+            try:
+                await self._users.set_categories(user, categories)
+                break
+            except StoreError:
+                await asyncio.sleep(PAUSE_S)
+        self.history.categories[user] = categories
+        self.history.counts["moves to other categories"] += 1
+
+    def _answered(self, publication: Publication) -> None:
+        if publication.categories is not None:
+            self.history.broadcasts[publication.id].answered = True
+        for user in publication.users:
+            if publication.id not in self.history.accepted[user][-1:]:
+                self.history.accepted[user].append(publication.id)
+
     async def _publish(self, user: str, message_id: str, content: Any) -> None:
         await self._publisher.publish(to_users([user], content, message_id, TTL_S))
         self.history.accepted[user].append(message_id)
 
 
 @asynccontextmanager
-async def backend(redis_url: str, history: History) -> AsyncIterator[Backend]:
-    """A back end on the Redis at `redis_url`."""
+async def backend(redis_url: str, history: History, prefix: str = "m") -> AsyncIterator[Backend]:
+    """A back end on the Redis at `redis_url`; its ids begin with `prefix`."""
     async with open_backend(settings(redis_url)) as opened:
         with Redis.from_url(redis_url) as redis:
-            yield Backend(opened.publisher, redis, history)
+            yield Backend(opened, redis, history, prefix)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from tests.system.checker_log import log_faults
 from tests.system.history import History, Line
 
 __all__ = ["check", "faults"]
@@ -26,6 +27,7 @@ def faults(history: History) -> Iterator[str]:
         yield from _back_again(history, line)
     yield from _not_exposed(history)
     yield from _exposed_without_cause(history)
+    yield from log_faults(history)
 
 
 def _lost(history: History) -> Iterator[str]:
@@ -42,7 +44,8 @@ def _foreign(history: History, line: Line) -> Iterator[str]:
     """Nobody gets what was never published to them."""
     known = {*history.accepted.get(line.user, ()), *history.attempted.get(line.user, ())}
     for message_id in line.ids:
-        if message_id not in known:
+        one = history.broadcasts.get(message_id)
+        if message_id not in known and (one is None or not history.means(one, line.user)):
             yield f"{message_id} reached {line.user}, and was not for them"
 
 

@@ -30,6 +30,7 @@ class Stage:
     """Shortcuts for what stories do; `pods`, `backend` and `history` for the rest."""
 
     def __init__(self, server: RedisServer, pods: PodProcesses, sender: Backend) -> None:
+        self.server = server
         self.pods = pods
         self.backend = sender
         self.history = sender.history
