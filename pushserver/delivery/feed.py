@@ -101,7 +101,8 @@ class Feed:
         while True:
             try:
                 entries = await self._store.read(self._position, READ_AT_ONCE)
-            except StoreError:
+            except StoreError as error:
+                self._metrics.redis_errors.labels(error.kind).inc()
                 await asyncio.sleep(PAUSE_S)
                 continue
             for position, _ in entries:
@@ -133,7 +134,7 @@ class Feed:
         of: defaultdict[str, list[Hint]] = defaultdict(list)
         for hint in hints:
             of[hint.user].append(hint)
-        async for user, due in in_slices(of.items()):
+        async for user, due in in_slices(of.items(), lambda item: len(item[1])):
             connections = self._manager.of(user)
             if not connections:
                 self._absent(user)
