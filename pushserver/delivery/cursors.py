@@ -7,6 +7,7 @@ It is kept in memory meanwhile: what was confirmed in the last seconds of a pod 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from itertools import islice
 
 from pushserver.core.clock import StoreClock
@@ -39,8 +40,13 @@ class Cursors:
 
     async def start(self, user: str) -> int:
         """Where the user stands; who is new begins at what this pod has seen. Raises `StoreError`."""
+        # Before as well: what is written meanwhile may be answered sooner than this.
+        known = self._known(user)
         held = await self._store.start(user, self._tail.offered)
-        return max(held, self._later.get(user, 0), self._due.get(user, 0))
+        return max(held, known, self._known(user))
+
+    def _known(self, user: str) -> int:
+        return max(self._later.get(user, 0), self._due.get(user, 0))
 
     def settled(self, connection: Connection) -> None:
         """Something from the log was settled on this connection."""
@@ -91,10 +97,11 @@ class Cursors:
         loop = asyncio.get_running_loop()
         round_at = loop.time() + EVERY_S
         while True:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout_at(round_at):
                     await self._wake.wait()
-            except TimeoutError:
+            if loop.time() >= round_at:
+                # Also when somebody is always leaving.
                 round_at = loop.time() + EVERY_S
                 self._all_due()
             self._wake.clear()
@@ -106,17 +113,25 @@ class Cursors:
             self._written.set()
 
     def _all_due(self) -> None:
+        if not self._due:
+            # A broadcast leaves one for everybody: they are not moved one by one.
+            self._due, self._later = self._later, self._due
         for user in list(self._later):
             self._write_soon(user)
 
     async def _write_some(self) -> bool:
-        """Write some that are due; False if that did not succeed. They stay due until it did."""
+        """Write some that are due; False if that did not succeed. They stay due until it did.
+
+        Those that failed go behind the others: the node of some users may be away, and not all nodes.
+        """
         batch = dict(islice(self._due.items(), MAX_BATCH))
         moves = (self._store.move(user, position) for user, position in batch.items())
         answers = await asyncio.gather(*moves, return_exceptions=True)
         for (user, position), answer in zip(batch.items(), answers, strict=True):
-            if answer is None and self._due[user] == position:
-                del self._due[user]
-            elif isinstance(answer, BaseException) and not isinstance(answer, StoreError):
+            if isinstance(answer, StoreError):
+                self._due[user] = self._due.pop(user)
+            elif isinstance(answer, BaseException):
                 raise answer
+            elif self._due[user] == position:
+                del self._due[user]
         return not any(answers)
