@@ -221,6 +221,8 @@ class Connection:
             if self._receipts.overdue:
                 out.append(self._receipts.ping(end, now))
                 end += len(out[-1])
+        if pushed < len(messages):
+            self._receipts.hurry()
         if self._receipts.due:
             out.append(self._receipts.ping(end, now))
         if out:
