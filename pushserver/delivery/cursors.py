@@ -100,13 +100,14 @@ class Cursors:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(round_at):
                     await self._wake.wait()
-            if loop.time() >= round_at:
-                # Also when somebody is always leaving.
-                round_at = loop.time() + EVERY_S
-                self._all_due()
             self._wake.clear()
-            while self._due and await self._write_some():
-                pass
+            goes_well = True
+            while goes_well:
+                # A round also comes when somebody is always leaving.
+                if loop.time() >= round_at:
+                    round_at = loop.time() + EVERY_S
+                    self._all_due()
+                goes_well = bool(self._due) and await self._write_some()
             if self._due:
                 await asyncio.sleep(PAUSE_S)
                 self._wake.set()
