@@ -195,8 +195,12 @@ class Connection:
         return bool(self._push([(LIVE_ONLY, message)], "live", now_ms, now, self._ping_by(now)))
 
     def _ping_by(self, now: float) -> float:
+        wait_s = self._window.log_confirm_s
+        if wait_s >= self._window.ping_interval_s:
+            # The next keepalive comes sooner, and these are spread.
+            return now + wait_s
         # Spread, so that the receipts of a broadcast do not all come at once. No secret hangs on it.
-        return now + self._window.log_confirm_s * random.random()  # noqa: S311
+        return now + wait_s * random.random()  # noqa: S311
 
     def _push(
         self, messages: Sequence[Placed], source: Source, now_ms: int, now: float, ping_by: float
@@ -204,6 +208,10 @@ class Connection:
         out: list[bytes] = []
         end, pushed = self.transport.written, 0
         for position, message in messages[: self.room()]:
+            if message.id in self.sent:
+                # Another program used the id of a message in the inbox for one in the log.
+                pushed += 1
+                continue
             if not self.fits(len(message.frame)):
                 break
             end += len(message.frame)
@@ -213,6 +221,8 @@ class Connection:
             if self._receipts.overdue:
                 out.append(self._receipts.ping(end, now))
                 end += len(out[-1])
+        if pushed < len(messages):
+            self._receipts.hurry()
         if self._receipts.due:
             out.append(self._receipts.ping(end, now))
         if out:
@@ -293,18 +303,16 @@ class Connection:
         if self._settled_meanwhile is not None:
             self._settled_meanwhile.extend(ids)
             return
+        self.forget(ids)
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Nothing will bring these again: they came from no inbox and are exposed, or they are settled."""
         for message_id in ids:
             self.sent.pop(message_id, None)
         self._wake()
         if not self.sent:
             # An emptied dict keeps the room of what it held, up to 9 kB for a full window.
             self.sent.clear()
-
-    def forget(self, ids: Iterable[str]) -> None:
-        """These came from no inbox and are exposed: nothing will bring them again."""
-        for message_id in ids:
-            self.sent.pop(message_id, None)
-        self._wake()
 
     def cursor(self, offered: int) -> int:
         """Place in the log up to which everything was settled here.

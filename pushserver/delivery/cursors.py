@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
@@ -33,6 +34,9 @@ class _Moved(NamedTuple):
     """Make the cursor anew if it is gone; not for what settles after the user has left."""
 
 
+_NOWHERE = _Moved(0, make=False)
+
+
 class Cursors:
     """Collects cursors to be written, the furthest of each user; of who leaves it is written at once."""
 
@@ -47,9 +51,13 @@ class Cursors:
 
     async def start(self, user: str) -> int:
         """Where the user stands; who is new begins at what this pod has seen. Raises `StoreError`."""
+        # Before as well: what is written meanwhile may be answered sooner than this.
+        known = self._known(user)
         held = await self._store.start(user, self._tail.offered)
-        known = [moved.position for where in (self._later, self._due) if (moved := where.get(user))]
-        return max(held, *known) if known else held
+        return max(held, known, self._known(user))
+
+    def _known(self, user: str) -> int:
+        return max(where.get(user, _NOWHERE).position for where in (self._later, self._due))
 
     def settled(self, connection: Connection) -> None:
         """Something from the log was settled on this connection."""
@@ -107,34 +115,44 @@ class Cursors:
         loop = asyncio.get_running_loop()
         round_at = loop.time() + EVERY_S
         while True:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout_at(round_at):
                     await self._wake.wait()
-            except TimeoutError:
-                round_at = loop.time() + EVERY_S
-                self._all_due()
             self._wake.clear()
-            while self._due and await self._write_some():
-                pass
+            goes_well = True
+            while goes_well:
+                # A round also comes when somebody is always leaving.
+                if loop.time() >= round_at:
+                    round_at = loop.time() + EVERY_S
+                    self._all_due()
+                goes_well = bool(self._due) and await self._write_some()
             if self._due:
                 await asyncio.sleep(PAUSE_S)
                 self._wake.set()
             self._written.set()
 
     def _all_due(self) -> None:
+        if not self._due:
+            # A broadcast leaves one for everybody: they are not moved one by one.
+            self._due, self._later = self._later, self._due
         for user in list(self._later):
             self._write_soon(user)
 
     async def _write_some(self) -> bool:
-        """Write some that are due; False if that did not succeed. They stay due until it did."""
+        """Write some that are due; False if that did not succeed. They stay due until it did.
+
+        Those that failed go behind the others: the node of some users may be away, and not all nodes.
+        """
         batch = dict(islice(self._due.items(), MAX_BATCH))
         moves = (self._store.move(user, moved.position, make=moved.make) for user, moved in batch.items())
         answers = await asyncio.gather(*moves, return_exceptions=True)
         for (user, moved), answer in zip(batch.items(), answers, strict=True):
-            if answer is None and self._due[user] == moved:
-                del self._due[user]
-            elif isinstance(answer, BaseException) and not isinstance(answer, StoreError):
+            if isinstance(answer, StoreError):
+                self._due[user] = self._due.pop(user)
+            elif isinstance(answer, BaseException):
                 raise answer
+            elif self._due[user] == moved:
+                del self._due[user]
         return not any(answers)
 
 

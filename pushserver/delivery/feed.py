@@ -111,7 +111,8 @@ class Feed:
                 # Only a long feed is trimmed, so only a full page may lie behind a gap. Once it was taken,
                 # the heartbeat would not see that any more.
                 trimmed = len(entries) == READ_AT_ONCE and await self._is_trimmed(self._position)
-            except StoreError:
+            except StoreError as error:
+                self._metrics.redis_errors.labels(error.kind).inc()
                 await asyncio.sleep(PAUSE_S)
                 continue
             if trimmed:
@@ -146,7 +147,7 @@ class Feed:
         of: defaultdict[str, list[Hint]] = defaultdict(list)
         for hint in hints:
             of[hint.user].append(hint)
-        async for user, due in in_slices(of.items()):
+        async for user, due in in_slices(of.items(), lambda item: len(item[1])):
             connections = self._manager.of(user)
             if not connections:
                 self._absent(user)

@@ -74,37 +74,51 @@ class LogFollower:
         while True:
             try:
                 entries, upto = await self._store.read(self._tail.position, READ_AT_ONCE)
-            except StoreError:
+            except StoreError as error:
+                self._metrics.redis_errors.labels(error.kind).inc()
                 await asyncio.sleep(PAUSE_S)
                 continue
             if upto > self._tail.position:
                 await self._take(entries, upto)
 
     async def _take(self, entries: Sequence[LogEntry], upto: int) -> None:
-        """Into the tail first: who is catching up finds them there, whatever comes before they are pushed."""
-        now_ms = self._clock.now_ms()
-        arrived = [one for entry in entries if (one := self._keep(entry, now_ms)) is not None]
-        self._tail.position = upto
+        meant = await self._arrive(entries)
+        self._tail.position = max(upto, self._tail.position)
         self._metrics.log_entries.inc(len(entries))
-        # Who comes after this look finds them in the tail.
-        meant = [(one, found) for one in arrived if (found := self._manager.matching(one.target))]
         messages = await self._resolve(entries, [one.message_id for one, _ in meant])
         placed = [
             ((one.position, message), connections)
             for one, connections in meant
             if (message := messages.get(one.message_id)) is not None
         ]
-        async for connection, due in in_slices((await _plan(placed)).items()):
+        async for connection, due in in_slices((await _plan(placed)).items(), lambda item: len(item[1])):
             self._offer(connection, due)
         self._tail.offered = upto
 
+    async def _arrive(self, entries: Sequence[LogEntry]) -> list[tuple[Targeted, Sequence[Connection]]]:
+        """Into the tail first: who is catching up finds them there, whatever comes before they are pushed.
+
+        Whom each means is looked up in the same turn of the loop: who comes later finds it in the tail.
+        """
+        now_ms = self._clock.now_ms()
+        meant: list[tuple[Targeted, Sequence[Connection]]] = []
+        for entry in entries:
+            one = self._keep(entry, now_ms)
+            if one is None:
+                continue
+            if found := self._manager.matching(one.target):
+                meant.append((one, found))
+            if len(self._manager) > SLICE:
+                await asyncio.sleep(0)
+        return meant
+
     def _keep(self, entry: LogEntry, now_ms: int) -> Targeted | None:
+        """Into the tail, if it is a message that is new."""
         if entry.target is None:
             self._contents.recall(entry.message_id)
             return None
-        kept = Targeted(entry.position, entry.message_id, entry.target)
-        self._tail.append(kept, now_ms)
-        return kept
+        one = Targeted(entry.position, entry.message_id, entry.target)
+        return one if self._tail.append(one, now_ms) else None
 
     async def _resolve(self, entries: Sequence[LogEntry], wanted: Sequence[str]) -> dict[str, Message | None]:
         for entry in entries:

@@ -17,6 +17,8 @@ __all__ = ["LogTail", "Targeted"]
 
 EVERYONE = ("", "")
 """The pair under which messages to everyone are found."""
+MAX_SCAN = 5000
+"""Messages looked at in one query: some 5 ms, however few of them mean the user."""
 
 
 class Targeted:
@@ -67,6 +69,7 @@ class LogTail:
         self._max_length = max_length
         self._retention_ms = retention_ms
         self._all: deque[Targeted] = deque()
+        self._ids: set[str] = set()
         self._rows: dict[tuple[str, str], _Row] = {}
         self.start = 0
         """Place up to which messages may be missing here; 0 if none ever was dropped."""
@@ -83,26 +86,36 @@ class LogTail:
     def begin(self, start: int, position: int) -> None:
         """Begin anew, knowing nothing up to `start`."""
         self._all.clear()
+        self._ids.clear()
         self._rows.clear()
         self.start, self.position, self._marks = start, position, (0, 0)
 
-    def append(self, message: Targeted, now_ms: int) -> None:
-        """Add the next message; drop what is too old or too much."""
+    def append(self, message: Targeted, now_ms: int) -> bool:
+        """Add the next message and drop what is too old or too much; False if its id is here already.
+
+        Other programs, and who repeats a publish after its time, may append an id twice: it counts once.
+        """
+        self.position = max(self.position, message.position)
+        if message.message_id in self._ids:
+            return False
+        self._ids.add(message.message_id)
         self._all.append(message)
         for pair in _pairs(message.target):
             self._rows.setdefault(pair, _Row()).messages.append(message)
-        self.position = max(self.position, message.position)
         self._appended += 1
         if self._appended % max(1, self._max_length // 4) == 0:
             self._marks = (self._marks[1], message.position)
+        self._drop(now_ms)
+        return True
+
+    def _drop(self, now_ms: int) -> None:
         oldest = (now_ms - self._retention_ms) << 64
-        while len(self._all) > self._max_length or self._all[0].position < oldest:
+        while self._all and (len(self._all) > self._max_length or self._all[0].position < oldest):
             self._drop_first()
-            if not self._all:
-                return
 
     def _drop_first(self) -> None:
         dropped = self._all.popleft()
+        self._ids.discard(dropped.message_id)
         for pair in _pairs(dropped.target):
             if self._rows[pair].drop_first():
                 del self._rows[pair]
@@ -112,22 +125,25 @@ class LogTail:
         """A cursor before this place may soon be overtaken by the trimming of the log: move it on."""
         return max(self._marks[0], (now_ms - self._retention_ms // 2) << 64)
 
-    def after(self, position: int, have: Categories, count: int) -> list[Targeted]:
-        """The first `count` messages behind `position` that mean a user with these categories, in order."""
+    def after(self, position: int, have: Categories, count: int) -> tuple[list[Targeted], int]:
+        """The first `count` messages behind `position` that mean a user with these categories, in order.
+
+        And the place up to which that is all of them: short of `self.position` there may be more.
+        """
         if position >= self.position:
-            return []
+            return [], position
         pairs = [EVERYONE, *((kind, value) for kind, values in have.items() for value in values)]
         rows = [self._rows[pair].after(position) for pair in pairs if pair in self._rows]
         found: list[Targeted] = []
         last = position
-        for message in rows[0] if len(rows) == 1 else merge(*rows):
+        for scanned, message in enumerate(rows[0] if len(rows) == 1 else merge(*rows)):
+            if len(found) == count or scanned == MAX_SCAN:
+                return found, last
             # A user with two of its values finds it twice.
             if message.position > last and matches(message.target, have):
                 found.append(message)
-                last = message.position
-                if len(found) == count:
-                    break
-        return found
+            last = message.position
+        return found, self.position
 
 
 def _pairs(target: Categories) -> list[tuple[str, str]]:

@@ -50,6 +50,10 @@ class Receipts:
         elif not self.ping_by:
             self.ping_by = ping_by
 
+    def hurry(self) -> None:
+        """Something else waits for what was added to be confirmed: its ping cannot wait."""
+        self._urgent = bool(self._unmarked)
+
     @property
     def overdue(self) -> bool:
         """Whether a ping is due although another is in flight."""

@@ -187,12 +187,13 @@ class Sessions:
             if inbox is None or log is None:
                 return
             delivered, gap, page = delivered + inbox.delivered + log.delivered, gap or log.gap, None
+            if connection.opened and gap:
+                # What it missed is told by a `live` frame, and that comes once a connection. The cursor stays
+                # where it is, so that the next one is told.
+                self.end(connection, CloseCode.NO_PROGRESS, "too far behind")
+                return
             if not connection.wants_look:
                 break
-        if connection.opened and gap:
-            # What it missed is told by the `live` frame, and that comes once a connection.
-            self.end(connection, CloseCode.NO_PROGRESS, "too far behind")
-            return
         connection.state = State.LIVE
         if not connection.opened:
             self._go_live(connection, delivered, inbox.missed, gap=gap)
@@ -218,7 +219,8 @@ class Sessions:
     def look_again(self, connection: Connection) -> None:
         """The inbox or the log may hold something new: look, now or right after the look under way."""
         if connection.state is State.LIVE:
-            # While it was live it was offered everything.
+            # What came while it was live it was offered; what of that means the user only since the
+            # categories changed is not theirs.
             connection.log_at = max(connection.log_at, self._tail.offered)
             connection.state = State.CATCHING_UP
             self._spawn(connection, self._feed)

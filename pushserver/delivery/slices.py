@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TypeVar
 
 __all__ = ["SLICE", "in_slices"]
 
 SLICE = 500
-"""Connections that are served in one callback of the loop: some 5 ms."""
+"""Messages that are pushed in one callback of the loop: some 5 ms."""
 
 Item = TypeVar("Item")
 
 
-async def in_slices(items: Iterable[Item]) -> AsyncIterator[Item]:
-    """The items, with a turn for everybody else after each `SLICE` of them.
+async def in_slices(
+    items: Iterable[Item], weight: Callable[[Item], int] = lambda item: 1
+) -> AsyncIterator[Item]:
+    """The items, with a turn for everybody else after some that weigh `SLICE` together.
 
     They must not change meanwhile: a snapshot, or what nobody else has.
     """
-    for number, item in enumerate(items):
-        if number and number % SLICE == 0:
+    done = 0
+    for item in items:
+        if done >= SLICE:
             await asyncio.sleep(0)
+            done = 0
         yield item
+        done += weight(item)

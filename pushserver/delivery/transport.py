@@ -41,5 +41,9 @@ class Window(Protocol):
         """Bytes of frames at most."""
 
     @property
+    def ping_interval_s(self) -> float:
+        """Seconds of silence after which a ping is sent in any case."""
+
+    @property
     def log_confirm_s(self) -> float:
         """Seconds that the confirm of a message from the log may wait for a ping."""

@@ -19,12 +19,7 @@ class CursorStore:
     async def start(self, user: str, position: int) -> int:
         """Where the user stands; who has no cursor begins at `position`."""
         arguments: list[Argument] = [stream_id(position), CURSOR_TTL_S]
-        held = await self._commands.script("cursor_start", [self._keys.cursor(user)], arguments)
-        try:
-            return position_of(held)
-        except ValueError:
-            # Somebody else's writing.
-            return position
+        return position_of(await self._commands.script("cursor_start", [self._keys.cursor(user)], arguments))
 
     async def move(self, user: str, position: int, *, make: bool) -> None:
         """Forward to `position`, never back; one that is gone is made anew only with `make`."""

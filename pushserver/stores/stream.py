@@ -58,6 +58,7 @@ class StreamReader:
             raise await self._fault(error) from None
         except TimeoutError as error:
             raise store_error(error) from None
+        _heed_cancel()
         return [(position_of(entry_id), fields) for entry_id, fields in answer[0][1]] if answer else []
 
     def _node(self, key: str) -> Redis:
@@ -78,3 +79,10 @@ class StreamReader:
     async def close(self) -> None:
         """Disconnect."""
         await self._client.aclose()
+
+
+def _heed_cancel() -> None:
+    """Up to Python 3.11 `asyncio.wait_for`, which redis-py uses, loses a cancel that comes with its end."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

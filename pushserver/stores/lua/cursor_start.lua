@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
--- Where a user stands in the log; who has never been here stands where the caller says.
+-- Where a user stands in the log; who has never been here, or whose cursor somebody else wrote over, stands where
+-- the caller says.
 -- KEYS[1] cursor:{U}   ARGV log id, ttl in s   -> log id
-local held = redis.call('GET', KEYS[1])
-if held then
+local held = redis.pcall('GET', KEYS[1])
+if type(held) == 'string' and string.match(held, '^%d+-%d+$') then
   redis.call('EXPIRE', KEYS[1], ARGV[2])
   return held
 end
