@@ -76,7 +76,7 @@ class Rig:
         """Open a connection. `log_at` is the user's cursor."""
         wire = wire or Wire()
         expires = self.app.stores.clock.now_s() + ttl_s
-        who = Verified(user, expires, expires, dict(categories or {}), log_at)
+        who = Verified(user, expires, expires, dict(categories or {}), log_at=log_at)
         connection = self.app.sessions.open(who, client_ip="203.0.113.9", ack_mode=ack, transport=wire)
         self.lines.append(Line(self.app, wire, connection))
         return self.lines[-1]
