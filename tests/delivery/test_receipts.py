@@ -8,7 +8,7 @@ import pytest
 
 from pushserver.core.frames import ping_frame
 from pushserver.delivery.receipts import PING_EVERY_BYTES, PING_EVERY_MESSAGES, Receipts
-from pushserver.delivery.sent import Sent
+from pushserver.delivery.sent import INBOX, Sent
 from pushserver.stores.inbox import Missed
 from tests.delivery.wire import message
 
@@ -17,7 +17,7 @@ ALL = 10**9
 
 
 def sent(name: str) -> Sent:
-    return Sent(message(name), "live", 0, 0)
+    return Sent(message(name), INBOX, "live", 0, 0)
 
 
 def added(receipts: Receipts, name: str, size: int = 10) -> Sent:
