@@ -125,6 +125,17 @@ def test_what_cannot_wait_takes_along_what_can() -> None:
     assert receipts.pong(b"1", ALL, 5.1) == [patient, urgent]
 
 
+def test_what_could_wait_cannot_when_something_else_waits_for_it() -> None:
+    receipts = Receipts()
+    receipts.hurry()
+    assert not receipts.due
+    receipts.add(sent("1"), 10, 7.0)
+    receipts.hurry()
+    assert receipts.due
+    receipts.ping(0, 5.0)
+    assert not receipts.due
+
+
 def test_what_can_wait_makes_a_ping_overdue_as_much_as_what_cannot() -> None:
     """A client is not sent more than 32 messages that nothing would confirm."""
     receipts = Receipts()

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from pushserver.delivery import slices
 from pushserver.delivery.slices import SLICE, in_slices
 
 
@@ -32,6 +33,25 @@ async def test_all_items_come_in_order_with_a_turn_for_others_after_each_slice(
     assert had - before == turns
     done.set()
     await waiting
+
+
+@pytest.mark.gen_test
+async def test_what_weighs_more_takes_the_place_of_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn for others comes before the first item that begins a new slice."""
+    passed: list[int] = []
+    turn = asyncio.sleep
+
+    async def counted(seconds: float) -> None:
+        passed.append(len(done))
+        await turn(seconds)
+
+    monkeypatch.setattr(slices.asyncio, "sleep", counted)
+    done: list[int] = []
+    weights = [SLICE - 1, 1, SLICE, 3 * SLICE, 0, 1, 1]
+    async for item in in_slices(weights, lambda weight: weight):
+        done.append(item)
+    assert done == weights
+    assert passed == [2, 3, 4]
 
 
 @pytest.mark.gen_test
