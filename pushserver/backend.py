@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from pushserver.config import Settings
-from pushserver.core.categories import parse_categories
+from pushserver.core.categories import NO_CATEGORIES
 from pushserver.core.errors import InvalidFieldError
 from pushserver.core.jsontext import dump
 from pushserver.core.metrics import Metrics
 from pushserver.core.names import check_message_id, check_username
 from pushserver.core.publication import Publication, Published
+from pushserver.core.publish_request import target_categories
 from pushserver.delivery.feeds import Feeds
 from pushserver.delivery.publish import Publisher
 from pushserver.delivery.tasks import Tasks
@@ -79,13 +80,14 @@ class BackendPublisher:
         except ValueError as error:
             raise InvalidFieldError("content", str(error)) from None
         given = {kind: list(values) for kind, values in (categories or {}).items()}
+        target = target_categories(given, "categories") if given else NO_CATEGORIES
         return await self._publisher.publish(
             Publication(
                 id=check_message_id(message_id) if message_id else self._publisher.new_id(),
                 content=text,
                 ttl_s=ttl_s or self._content.ttl_s,
                 users=tuple(dict.fromkeys(map(check_username, users))),
-                categories=None if users else parse_categories(given),
+                categories=None if users else target,
                 offline=offline,
             )
         )

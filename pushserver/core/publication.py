@@ -33,9 +33,15 @@ class Publication:
     @property
     def digest(self) -> str:
         """Tells a repeat from another message under the same id: of whom it is for, content, ttl, offline."""
-        to = {"users": sorted(self.users)} if self.categories is None else {"categories": self.categories}
-        text = dump([to, self.content, self.ttl_s, self.offline])
+        text = dump([self._to, self.content, self.ttl_s, self.offline])
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    @property
+    def _to(self) -> dict[str, object]:
+        """Whom it is for, in one order: users, kinds and values are sets."""
+        if self.categories is None:
+            return {"users": sorted(self.users)}
+        return {"categories": sorted((kind, sorted(values)) for kind, values in self.categories.items())}
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,9 +37,10 @@ Text = tuple[bytes, int]
 class _Batch:
     """What goes in one entry."""
 
-    __slots__ = ("boots", "done", "hints", "size", "texts")
+    __slots__ = ("boots", "done", "give_up_at", "hints", "size", "texts")
 
     def __init__(self) -> None:
+        self.give_up_at = time.monotonic() + GIVE_UP_S
         self.hints: list[Hint] = []
         self.boots: list[int] = []
         self.texts: dict[str, Text] = {}
@@ -59,6 +60,22 @@ class _Batch:
         return len(self.hints) < MAX_HINTS and size <= MAX_BYTES
 
 
+class _Outbox:
+    """What waits for one pod."""
+
+    __slots__ = ("batches", "failing")
+
+    def __init__(self) -> None:
+        self.batches: deque[_Batch] = deque()
+        self.failing = False
+        """The latest try failed: nobody waits for what is put here, for it is as good as tried."""
+
+    def failed(self) -> None:
+        self.failing = True
+        for batch in self.batches:
+            _resolve(batch)
+
+
 class Feeds:
     """Appends to pods' feeds. A pod that is dead is taken out of the presence of who was to be hinted."""
 
@@ -67,17 +84,15 @@ class Feeds:
         self._presence = presence
         self._metrics = metrics
         self._tasks = tasks
-        self._outboxes: dict[str, deque[_Batch]] = {}
-        self._stuck: set[str] = set()
-        """Pods whose next entry has failed and is tried again: nobody waits behind it."""
+        self._outboxes: dict[str, _Outbox] = {}
         self.waiting = 0
         """Hints that were not sent yet."""
 
     async def hint(self, hint_at: Iterable[tuple[Hint, Mapping[str, int]]], text: Text | None) -> None:
         """Hint at pods (each with its boot in the user's presence), all for one message.
 
-        Returns when every hint was tried once, or stands behind one that failed. Those are tried again for
-        half a minute behind the caller's back; if that fails, too, the rescan finds the message.
+        Returns when every hint was tried once, or one before it to the same pod failed. What failed is tried
+        again for half a minute behind the caller's back; if that fails, too, the rescan finds the message.
         """
         tried: set[asyncio.Future[None]] = set()
         for hint, pods in hint_at:
@@ -98,49 +113,56 @@ class Feeds:
     def _put(self, pod: str, hint: Hint, boot: int, text: Text | None) -> asyncio.Future[None]:
         outbox = self._outboxes.get(pod)
         if outbox is None:
-            outbox = self._outboxes[pod] = deque()
-            self._tasks.spawn(self._send_all(pod, outbox), "hints")
-        if not outbox or not outbox[-1].has_room(text):
-            outbox.append(_Batch())
-        outbox[-1].add(hint, boot, text)
+            outbox = self._outboxes[pod] = _Outbox()
+            task = self._tasks.spawn(self._send_all(pod, outbox), "hints")
+            # A task that is cancelled before its first step tidies nothing up.
+            task.add_done_callback(lambda _: self._over(pod, outbox))
+        if not outbox.batches or not outbox.batches[-1].has_room(text):
+            outbox.batches.append(_Batch())
+        batch = outbox.batches[-1]
+        batch.add(hint, boot, text)
         self.waiting += 1
-        if pod in self._stuck:
-            _resolve(outbox[-1])
-        return outbox[-1].done
+        if outbox.failing:
+            _resolve(batch)
+        return batch.done
 
-    async def _send_all(self, pod: str, outbox: deque[_Batch]) -> None:
+    async def _send_all(self, pod: str, outbox: _Outbox) -> None:
         """One entry at a time; what comes meanwhile goes in the next."""
         try:
-            while outbox:
-                batch = outbox.popleft()
+            while outbox.batches:
+                batch = outbox.batches.popleft()
                 self.waiting -= len(batch.hints)
                 await self._send(pod, batch, outbox)
         finally:
-            del self._outboxes[pod]
-            for batch in outbox:
-                self.waiting -= len(batch.hints)
-                _resolve(batch)
+            self._over(pod, outbox)
 
-    async def _send(self, pod: str, batch: _Batch, behind: Iterable[_Batch]) -> None:
-        give_up = time.monotonic() + GIVE_UP_S
+    def _over(self, pod: str, outbox: _Outbox) -> None:
+        """Nobody sends from this outbox any more. Twice is once."""
+        if self._outboxes.get(pod) is outbox:
+            del self._outboxes[pod]
+        while outbox.batches:
+            batch = outbox.batches.popleft()
+            self.waiting -= len(batch.hints)
+            _resolve(batch)
+
+    async def _send(self, pod: str, batch: _Batch, outbox: _Outbox) -> None:
         try:
             while True:
                 try:
                     reach = await self._store.append(pod, Hints(batch.hints, batch.texts))
                     break
                 except StoreError:
-                    self._stuck.add(pod)
-                    for waited_for in (batch, *behind):
-                        _resolve(waited_for)
-                    if time.monotonic() > give_up:
+                    _resolve(batch)
+                    outbox.failed()
+                    if time.monotonic() > batch.give_up_at:
                         self._metrics.hints.labels("failed").inc(len(batch.hints))
                         return
                     await asyncio.sleep(PAUSE_S * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            outbox.failing = False
             self._metrics.hints.labels(reach.name.lower()).inc(len(batch.hints))
             if reach is Reach.DEAD:
                 await self._bury(pod, batch)
         finally:
-            self._stuck.discard(pod)
             _resolve(batch)
 
     async def _bury(self, pod: str, batch: _Batch) -> None:

@@ -78,7 +78,7 @@ class ContentStore:
 
     async def sent(self, message_id: str) -> None:
         """A message for the live was handed to every pod: a repeat of it is sent no more."""
-        await self._commands.call("HSET", self._keys.publish(message_id), "sent", 1)
+        await self._commands.script("message_sent", [self._keys.publish(message_id)], [])
 
     async def recall(self, message_id: str, record_ttl_s: int) -> bool:
         """Take the content away and refuse further publishes of the id; False if there is no such message."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from pushserver.core.categories import Categories, parse_categories
 from pushserver.core.jsontext import dump, parse_quick
+from pushserver.core.names import check_message_id, check_username
 from pushserver.stores.stream import fields_of
 
 __all__ = ["FeedEntry", "Hint", "Hints", "Kick", "Push", "Recategorize", "decode", "encode"]
@@ -83,7 +84,10 @@ def encode(entry: FeedEntry) -> Flat:
 
 
 def decode(flat: Sequence[bytes]) -> FeedEntry | None:
-    """The entry; None if it says nothing that is known: the feed's first, or one of a newer version."""
+    """The entry; None if it says nothing that is known: the feed's first, or one of a newer version.
+
+    Anybody may write into the stream, so names are checked: nothing but names goes on to whoever acts on it.
+    """
     fields = fields_of(flat)
     kind = next(iter(fields), b"")
     read = _READERS.get(kind)
@@ -91,31 +95,42 @@ def decode(flat: Sequence[bytes]) -> FeedEntry | None:
         return None
     try:
         return read(parse_quick(fields[kind]), fields)
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
 
 def _hints(about: Any, fields: Mapping[bytes, bytes]) -> Hints:
     texts = {
-        message_id: (fields[b"text:" + message_id.encode()], int(expires_at))
+        check_message_id(message_id): (fields[b"text:" + message_id.encode()], _number(expires_at))
         for message_id, expires_at in about["expires"].items()
     }
-    return Hints([Hint(str(user), int(seq), str(mid)) for user, seq, mid in about["hints"]], texts)
+    hints = [
+        Hint(check_username(user), _number(seq), check_message_id(message_id))
+        for user, seq, message_id in about["hints"]
+    ]
+    return Hints(hints, texts)
 
 
 def _push(about: Any, fields: Mapping[bytes, bytes]) -> Push:
     categories = about["categories"]
     if categories is not None:
         categories = parse_categories(categories)
-    return Push(about["id"], fields[b"text"], about["users"], categories)
+    users = [check_username(user) for user in about["users"]]
+    return Push(check_message_id(about["id"]), fields[b"text"], users, categories)
 
 
 def _kick(about: Any, _: Mapping[bytes, bytes]) -> Kick:
-    return Kick(str(about["user"]))
+    return Kick(check_username(about["user"]))
 
 
 def _recategorize(about: Any, _: Mapping[bytes, bytes]) -> Recategorize:
-    return Recategorize(str(about["user"]))
+    return Recategorize(check_username(about["user"]))
+
+
+def _number(value: object) -> int:
+    if type(value) is not int:
+        raise ValueError("no whole number")
+    return value
 
 
 _READERS: dict[bytes, Callable[[Any, Mapping[bytes, bytes]], FeedEntry]] = {

@@ -11,9 +11,10 @@ import pytest
 
 from pushserver.core.message import Message
 from pushserver.core.metrics import Metrics
-from pushserver.delivery.catch_up import READ_AHEAD, CatchUp, CaughtUp
+from pushserver.delivery.catch_up import CatchUp, CaughtUp
 from pushserver.delivery.connection import Connection
 from pushserver.delivery.content import Contents
+from pushserver.delivery.pushing import READ_AHEAD, Pushing
 from pushserver.parts import Stores
 from pushserver.stores.inbox import Missed
 from tests.delivery.wire import Answering, Wire, connection, limits
@@ -35,7 +36,8 @@ class Bench:
         self.contents = Contents(
             stores.contents, stores.clock, metrics, cache_bytes=cache_bytes, max_bytes=10**7
         )
-        self.catch_up = CatchUp(stores.inbox, self.contents, stores.clock, metrics, page=page)
+        pushing = Pushing(self.contents, stores.clock, metrics)
+        self.catch_up = CatchUp(stores.inbox, self.contents, pushing, metrics, page=page)
 
     async def send(self, *ids: str, size: int = 1) -> None:
         """Store contents of `size` characters, and append the ids as publish does."""

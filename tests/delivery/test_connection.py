@@ -6,12 +6,14 @@ import asyncio
 import gc
 import tracemalloc
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from pushserver.core.frames import ping_frame
 from pushserver.core.message import Message
 from pushserver.delivery.connection import Connection, State
+from pushserver.delivery.sent import LIVE_ONLY
 from pushserver.stores.inbox import Missed
 from tests.delivery.wire import PING, TEXT, Wire, connection, limits, message
 
@@ -459,3 +461,97 @@ def test_a_connection_has_nothing_but_its_slots() -> None:
     assert not hasattr(one, "__dict__")
     with pytest.raises(AttributeError):
         one.anything = 1  # type: ignore[attr-defined]
+
+
+# -- for the live only
+
+
+def live(**options: Any) -> tuple[Connection, Wire]:
+    wire = Wire()
+    one = connection(wire=wire, **options)
+    one.state = State.LIVE
+    return one, wire
+
+
+def test_a_message_for_the_live_is_written_to_who_is_live() -> None:
+    one, wire = live()
+    assert one.push_live_only(message("m-1"), 1000, 5.0)
+    assert wire.ids == ["m-1"]
+    assert (one.sent["m-1"].position, one.sent["m-1"].source) == (LIVE_ONLY, "live")
+    assert (one.unconfirmed, one.upto, one.log_at) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("state", [State.CATCHING_UP, State.CLOSED])
+def test_a_message_for_the_live_is_nothing_to_others(state: State) -> None:
+    one, wire = live()
+    one.state = state
+    assert not one.push_live_only(message("m-1"), 1000, 5.0)
+    assert (wire.writes, one.sent) == ([], {})
+
+
+def test_a_message_for_the_live_that_is_in_flight_or_has_no_room_is_not_written() -> None:
+    one, wire = live(window=limits(messages=2))
+    assert push(one, message("m-1")) == 1
+    assert not one.push_live_only(message("m-1"), 1000, 5.0)
+    assert one.push_live_only(message("m-2"), 1000, 5.0)
+    assert not one.push_live_only(message("m-3"), 1000, 5.0)
+    assert wire.ids == ["m-1", "m-2"]
+
+
+def test_the_confirm_of_a_message_for_the_live_may_wait_and_is_spread() -> None:
+    """A broadcast's receipts do not all come at once."""
+    times = []
+    for _ in range(200):
+        one, wire = live(window=limits(log_confirm_s=2.0))
+        one.push_live_only(message("m-1"), 1000, 5.0)
+        assert wire.pings == []
+        times.append(one.ping_by)
+    assert 5.0 <= min(times) < 5.2
+    assert 6.8 < max(times) <= 7.0
+
+
+def test_a_confirm_that_may_not_wait_is_due_at_once() -> None:
+    """As with `delivery.log_confirm_s` of 0: the wheel comes by within a tick."""
+    one, _ = live(window=limits(log_confirm_s=0.0))
+    one.push_live_only(message("m-1"), 1000, 5.0)
+    assert one.ping_by == 5.0
+
+
+def test_a_message_from_the_inbox_takes_the_ping_of_what_may_wait_along() -> None:
+    one, wire = live()
+    one.push_live_only(message("m-1"), 1000, 5.0)
+    push(one, message("m-2"))
+    assert (wire.pings, one.ping_by) == ([b"1"], 0.0)
+    assert pong(one, b"1") == ["m-1", "m-2"]
+
+
+def test_a_pong_brings_the_ping_that_is_due_by_then_and_no_other() -> None:
+    one, wire = live()
+    one.ping(1.0)
+    one.push_live_only(message("m-1"), 1000, 5.0)
+    pong(one, b"1", now=one.ping_by - 0.001)
+    assert wire.pings == [b"1"]
+    one.ping(6.0)
+    one.push_live_only(message("m-2"), 1000, 6.0)
+    pong(one, b"2", now=one.ping_by)
+    assert wire.pings == [b"1", b"2", b"3"]
+    assert pong(one, b"3") == ["m-2"]
+
+
+def test_what_is_forgotten_makes_room_and_may_come_again() -> None:
+    one, _ = live(window=limits(messages=1))
+    one.push_live_only(message("m-1"), 1000, 5.0)
+    one.ping(6.0)
+    assert pong(one, b"1") == ["m-1"]
+    one.forget(["m-1", "unknown"])
+    assert one.sent == {}
+    assert one.push_live_only(message("m-1"), 1000, 5.0)
+
+
+def test_what_is_forgotten_is_so_also_while_a_page_is_on_its_way() -> None:
+    """No page brings it: it is in no inbox."""
+    one, _ = live()
+    one.push_live_only(message("m-1"), 1000, 5.0)
+    one.read_begins()
+    one.forget(["m-1"])
+    assert one.sent == {}

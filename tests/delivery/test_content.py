@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import gc
 import tracemalloc
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from pushserver.core.errors import StoreUnavailableError
 from pushserver.core.metrics import Metrics
+from pushserver.delivery import content as content_module
 from pushserver.delivery.content import ENTRY_OVERHEAD, Contents
 from pushserver.parts import Stores
 from tests.gate import hold, refuse
 from tests.pod import eventually
-from tests.texts import message_text, store_text
+from tests.texts import message_text, store_text, to_users
 
 TTL_S = 60
 
@@ -224,6 +226,127 @@ async def test_the_bytes_that_are_counted_are_about_those_that_are_held(
     held = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert 0.6 < held / cache.bytes < 1.4
+
+
+# -- what comes with a hint or with the log
+
+
+def warm(
+    cache: Contents, message_id: str = "m-1", content: object = "hello", expires_in_ms: int = 60_000
+) -> Any:
+    """The text of a message that came with a hint."""
+    text = message_text(message_id, 1_700_000_000_000, content).encode()
+    return cache.warm(message_id, text, cache._clock.now_ms() + expires_in_ms)
+
+
+@pytest.mark.gen_test
+async def test_a_text_that_came_with_a_hint_costs_no_read(stores: Stores, metrics: Metrics) -> None:
+    cache = contents(stores, metrics)
+    assert cache.cached("m-1") is None
+    message = warm(cache)
+    assert message is not None
+    assert cache.cached("m-1") is message
+    assert (await cache.get(["m-1"]))["m-1"] is message
+    assert reads(metrics) == 0
+
+
+@pytest.mark.gen_test
+async def test_what_is_in_the_cache_already_is_not_made_anew(stores: Stores, metrics: Metrics) -> None:
+    cache = contents(stores, metrics)
+    await store(stores, "m-1")
+    stored = (await cache.get(["m-1"]))["m-1"]
+    assert warm(cache, content="in other words") is stored
+
+
+@pytest.mark.gen_test
+async def test_a_text_that_came_with_a_hint_goes_away_at_its_time(
+    stores: Stores, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, now = contents(stores, metrics), stores.clock.now_ms()
+    monkeypatch.setattr(type(stores.clock), "now_ms", lambda clock: now)
+    assert warm(cache, expires_in_ms=1000) is not None
+    monkeypatch.setattr(type(stores.clock), "now_ms", lambda clock: now + 999)
+    assert cache.cached("m-1") is not None
+    monkeypatch.setattr(type(stores.clock), "now_ms", lambda clock: now + 1000)
+    assert cache.cached("m-1") is None
+    assert cache.bytes == 0
+
+
+@pytest.mark.gen_test
+async def test_a_text_that_no_client_could_read_is_none(stores: Stores, metrics: Metrics) -> None:
+    cache = contents(stores, metrics)
+    with capture_logs() as lines:
+        for text in (b"not JSON", message_text("m-2", 1, "another's").encode()):
+            assert cache.warm("m-1", text, cache._clock.now_ms() + 1000) is None
+            assert cache.parse("m-1", text) is None
+    assert [line["event"] for line in lines] == ["content.invalid"] * 4
+    assert (cache.cached("m-1"), cache.bytes) == (None, 0)
+
+
+@pytest.mark.gen_test
+async def test_a_text_for_the_live_only_is_not_kept(stores: Stores, metrics: Metrics) -> None:
+    cache = contents(stores, metrics)
+    message = cache.parse("m-1", message_text("m-1", 1_700_000_000_000, "hello").encode())
+    assert message is not None
+    assert (message.id, message.queued_at) == ("m-1", 1_700_000_000_000)
+    assert (cache.cached("m-1"), cache.bytes) == (None, 0)
+
+
+# -- what was recalled
+
+
+@pytest.mark.gen_test
+async def test_what_was_recalled_is_gone_from_the_cache_and_no_text_on_its_way_brings_it_back(
+    stores: Stores, metrics: Metrics
+) -> None:
+    cache = contents(stores, metrics)
+    await store(stores, "m-1")
+    await cache.get(["m-1"])
+    assert not cache.was_recalled("m-1")
+    cache.recall("m-1")
+    assert cache.was_recalled("m-1")
+    assert (cache.cached("m-1"), cache.bytes) == (None, 0)
+    assert warm(cache) is None
+    assert cache.parse("m-1", message_text("m-1", 1, "hello").encode()) is None
+    assert (await cache.get(["m-1"]))["m-1"] is None
+    assert warm(cache, "m-2") is not None
+
+
+@pytest.mark.gen_test
+async def test_a_read_under_way_when_the_message_is_recalled_does_not_bring_it_back(
+    stores: Stores, metrics: Metrics
+) -> None:
+    cache, gate = contents(stores, metrics), hold(stores.commands, "content_read", answers=True)
+    await store(stores, "m-1")
+    reading = asyncio.ensure_future(cache.get(["m-1"]))
+    await gate.reached.wait()
+    cache.recall("m-1")
+    gate.open()
+    assert (await reading)["m-1"] is None
+    assert cache.cached("m-1") is None
+
+
+@pytest.mark.gen_test
+async def test_that_it_was_recalled_is_seen_by_who_reads_it_without_having_been_told(
+    stores: Stores, metrics: Metrics
+) -> None:
+    """So a waiting entry is dropped as recalled, and not as expired."""
+    cache = contents(stores, metrics)
+    await stores.contents.publish(to_users(["alice"], "hello", "m-1"), 600)
+    await stores.contents.recall("m-1", 600)
+    assert await cache.get(["m-1", "m-2"]) == {"m-1": None, "m-2": None}
+    assert (cache.was_recalled("m-1"), cache.was_recalled("m-2")) == (True, False)
+
+
+@pytest.mark.gen_test
+async def test_so_many_recalls_are_remembered_and_no_more(
+    stores: Stores, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content_module, "RECALLED_MAX", 3)
+    cache = contents(stores, metrics)
+    for number in range(5):
+        cache.recall(f"m-{number}")
+    assert [cache.was_recalled(f"m-{number}") for number in range(5)] == [False, False, True, True, True]
 
 
 @pytest.mark.gen_test

@@ -142,13 +142,13 @@ async def test_a_flush_answers_with_the_inbox_as_it_stands_right_after_the_write
     _, flushed = bench.connect()
     await gate.reached.wait()
     appended = await bench.stores.inbox.append("alice", "m-2", 60)
-    assert appended.pods == ()
+    assert appended.pods == {}
     gate.open()
     first = await flushed
     assert first is not None
     assert first.page is not None
     assert (first.page.ids, first.page.seq) == (["m-1", "m-2"], 2)
-    assert (await bench.stores.inbox.append("alice", "m-3", 60)).pods == ("pod-1",)
+    assert (await bench.stores.inbox.append("alice", "m-3", 60)).pods == {"pod-1": 1}
 
 
 @pytest.mark.gen_test

@@ -8,7 +8,7 @@ import pytest
 
 from pushserver.core.frames import ping_frame
 from pushserver.delivery.receipts import PING_EVERY_BYTES, PING_EVERY_MESSAGES, Receipts
-from pushserver.delivery.sent import Sent
+from pushserver.delivery.sent import INBOX, Sent
 from pushserver.stores.inbox import Missed
 from tests.delivery.wire import message
 
@@ -17,7 +17,7 @@ ALL = 10**9
 
 
 def sent(name: str) -> Sent:
-    return Sent(message(name), "live", 0, 0)
+    return Sent(message(name), INBOX, "live", 0, 0)
 
 
 def added(receipts: Receipts, name: str, size: int = 10) -> Sent:
@@ -100,6 +100,59 @@ def test_a_ping_is_due_when_something_was_added_and_none_is_in_flight() -> None:
     assert not receipts.due
     receipts.pong(b"1", ALL, 1.0)
     assert receipts.due
+
+
+def test_what_can_wait_makes_no_ping_due_and_says_by_when_one_is_to_go_out() -> None:
+    receipts = Receipts()
+    assert receipts.ping_by == 0.0
+    one, two = sent("1"), sent("2")
+    receipts.add(one, 10, 7.0)
+    receipts.add(two, 10, 6.5)
+    assert (receipts.due, receipts.ping_by) == (False, 7.0)
+    receipts.ping(0, 6.0)
+    assert receipts.ping_by == 0.0
+    assert receipts.pong(b"1", ALL, 6.1) == [one, two]
+
+
+def test_what_cannot_wait_takes_along_what_can() -> None:
+    receipts = Receipts()
+    patient = sent("1")
+    receipts.add(patient, 10, 7.0)
+    urgent = added(receipts, "2")
+    assert receipts.due
+    receipts.ping(0, 5.0)
+    assert (receipts.due, receipts.ping_by) == (False, 0.0)
+    assert receipts.pong(b"1", ALL, 5.1) == [patient, urgent]
+
+
+def test_what_could_wait_cannot_when_something_else_waits_for_it() -> None:
+    receipts = Receipts()
+    receipts.hurry()
+    assert not receipts.due
+    receipts.add(sent("1"), 10, 7.0)
+    receipts.hurry()
+    assert receipts.due
+    receipts.ping(0, 5.0)
+    assert not receipts.due
+
+
+def test_what_can_wait_makes_a_ping_overdue_as_much_as_what_cannot() -> None:
+    """A client is not sent more than 32 messages that nothing would confirm."""
+    receipts = Receipts()
+    for number in range(PING_EVERY_MESSAGES):
+        receipts.add(sent(str(number)), 10, 7.0)
+    assert (receipts.due, receipts.overdue) == (False, True)
+    receipts.ping(0, 5.0)
+    receipts.add(sent("large"), PING_EVERY_BYTES, 9.0)
+    assert (receipts.overdue, receipts.ping_by) == (True, 9.0)
+
+
+def test_a_pong_leaves_what_came_after_its_ping_to_wait() -> None:
+    receipts = Receipts()
+    receipts.ping(0, 1.0)
+    receipts.add(sent("1"), 10, 7.0)
+    assert receipts.pong(b"1", ALL, 2.0) == []
+    assert (receipts.due, receipts.ping_by) == (False, 7.0)
 
 
 def test_another_ping_is_overdue_behind_32_messages() -> None:

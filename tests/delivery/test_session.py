@@ -18,6 +18,7 @@ from tests.delivery.wire import Wire
 from tests.engines.redis_server import RedisServer
 from tests.gate import hold, refuse
 from tests.pod import eventually
+from tests.texts import to_users
 
 NOTHING = {"expired": 0, "evicted": 0, "parked": 0}
 
@@ -524,8 +525,8 @@ async def test_while_one_connection_stays_flapping_ones_never_make_the_user_abse
 async def test_a_wire_that_is_stuck_delays_nobody_else(redis_server: RedisServer) -> None:
     async with rig(redis_server.url, delivery={"window": 4}) as on:
         ids = [f"m-{number}" for number in range(20)]
-        await on.send("alice", *ids)
-        await on.send("bob", *ids)
+        for message_id in ids:
+            await on.app.publisher.publish(to_users(["alice", "bob"], "hello", message_id))
         stuck = Wire()
         stuck.stuck = True
         slow = on.open("alice", wire=stuck)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pushserver.core.clock import StoreClock
-from pushserver.delivery.connection import Connection
+from pushserver.delivery.connection import Connection, State
 from pushserver.delivery.upkeep import Upkeep
 from tests.delivery.wire import Wire, connection, limits, message
 
@@ -141,6 +141,57 @@ def test_who_confirms_by_pongs_is_not_asked_for_acks() -> None:
     one.push([message("m-2")], "live", 0, NOW)
     one.transport.progressed_at = NOW + 30
     assert upkeep(ping_timeout_s=100.0).no_progress(one, NOW + 40) == ""
+
+
+def waiting(one: Connection, now: float, ping_by_within_s: float = 2.0) -> float:
+    """A message was pushed whose confirm can wait: by when a ping is to go out."""
+    assert one.push_live_only(message("m-1"), 0, now)
+    assert now <= one.ping_by <= now + ping_by_within_s
+    return one.ping_by
+
+
+def live(since: float, **options: object) -> tuple[Connection, Wire]:
+    one, wire = silent(since, **options)  # type: ignore[arg-type]
+    one.state = State.LIVE
+    return one, wire
+
+
+def test_a_ping_that_can_wait_goes_out_when_it_is_due_and_not_before() -> None:
+    one, wire = live(NOW)
+    ping_by = waiting(one, NOW)
+    assert upkeep().keep_alive(one, NOW) == ping_by
+    assert wire.pings == []
+    assert upkeep().keep_alive(one, ping_by) == ping_by + 8
+    assert (wire.pings, one.ping_by) == ([b"1"], 0.0)
+
+
+def test_a_ping_that_can_wait_is_looked_for_also_while_another_is_in_flight() -> None:
+    """Its pong may come before: then nothing else would send the one that waits."""
+    one, wire = live(NOW - 30)
+    upkeep().keep_alive(one, NOW)
+    ping_by = waiting(one, NOW + 0.1)
+    assert upkeep().keep_alive(one, NOW + 0.1) == ping_by
+    wire.progressed_at = NOW + 0.1
+    one.pong(b"1", NOW + 0.1)
+    assert wire.pings == [b"1"]
+    upkeep().keep_alive(one, ping_by)
+    assert wire.pings == [b"1", b"2"]
+
+
+def test_a_ping_that_is_due_while_another_is_in_flight_goes_out_with_its_pong() -> None:
+    one, wire = live(NOW - 30)
+    upkeep().keep_alive(one, NOW)
+    ping_by = waiting(one, NOW + 0.1)
+    assert upkeep().keep_alive(one, ping_by) == NOW + 8
+    assert wire.pings == [b"1"]
+    one.pong(b"1", ping_by + 0.1)
+    assert (wire.pings, one.ping_by) == ([b"1", b"2"], 0.0)
+
+
+def test_who_confirms_by_acks_has_no_ping_that_waits() -> None:
+    one, _ = live(NOW, ack_mode=True)
+    one.push_live_only(message("m-1"), 0, NOW)
+    assert one.ping_by == 0.0
 
 
 def test_who_confirms_by_acks_is_looked_at_when_one_is_overdue() -> None:

@@ -151,6 +151,36 @@ def test_a_later_put_replaces_an_earlier_one(loop: Loop) -> None:
     assert [round(time) for time in visits.at["c-1"]] == [1003]
 
 
+def test_a_visit_is_hastened_and_never_put_off(loop: Loop) -> None:
+    visits = Visits(loop)
+    wheel, moved = Wheel(visits), one()
+    wheel.start()
+    wheel.put(moved, 1005)
+    wheel.hasten(moved, 1007)
+    wheel.hasten(moved, 1003)
+    wheel.hasten(moved, 1004)
+    assert len(wheel) == 1
+    loop.until(1010)
+    assert len(visits.at["c-1"]) == 1
+    assert 1003 <= visits.at["c-1"][0] <= 1003 + TICK_S + 0.051
+
+
+def test_who_is_not_on_the_wheel_is_not_hastened(loop: Loop) -> None:
+    """A connection that was closed would be visited for ever."""
+    visits = Visits(loop)
+    wheel, gone = Wheel(visits), one()
+    wheel.start()
+    wheel.put(gone, 1005)
+    wheel.remove(gone)
+    for left_out in (gone, one("never put")):
+        wheel.hasten(left_out, 1001)
+    assert len(wheel) == 0
+    wheel.put(one("other"), 1005)
+    wheel.hasten(gone, 1001)
+    loop.until(1010)
+    assert list(visits.at) == ["other"]
+
+
 def test_what_was_removed_is_not_visited_and_leaves_nothing_behind(loop: Loop) -> None:
     visits = Visits(loop)
     wheel, gone = Wheel(visits), one()

@@ -68,7 +68,11 @@ async def test_each_look_and_each_move_prolongs_a_cursors_life(
     key = keys.cursor("alice")
     await cursors.start("alice", at(7))
     assert CURSOR_TTL_S - 5 < await commands.call("TTL", key) <= CURSOR_TTL_S
-    for step in (cursors.start("alice", at(1)), cursors.move("alice", at(8), make=True), cursors.move("alice", at(2), make=True)):
+    for step in (
+        cursors.start("alice", at(1)),
+        cursors.move("alice", at(8), make=True),
+        cursors.move("alice", at(2), make=True),
+    ):
         await commands.call("EXPIRE", key, 10)
         await step
         assert await commands.call("TTL", key) > CURSOR_TTL_S - 5

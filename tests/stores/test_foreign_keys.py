@@ -4,16 +4,22 @@ as ever, and nothing is raised but `StoreError`."""
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import pytest
 
-from pushserver.core.errors import StoreError, StoreRefusedError
+from pushserver.core.errors import IdReusedError, RecalledError, StoreError, StoreRefusedError
 from pushserver.stores.commands import Commands
-from pushserver.stores.content import ContentStore
+from pushserver.stores.content import ContentStore, PublishRecord
+from pushserver.stores.cursor import CursorStore
+from pushserver.stores.feed import FeedStore, Reach
+from pushserver.stores.feed_entry import Kick
 from pushserver.stores.inbox import Inbox, Missed
 from pushserver.stores.keys import Keys
 from pushserver.stores.lease import LeaseStore
 from pushserver.stores.presence import PresenceStore, Seen
+from pushserver.stores.stream import StreamReader
+from tests.texts import store_text, to_users
 
 RECORDS = [
     b"",
@@ -82,7 +88,7 @@ async def test_fields_that_name_no_pod_are_left_out(
         "HSET", keys.presence("alice"), b"alice:\xff", "{}", "alice:{x}", "{}", "alice:", "{}"
     )
     assert set(await presence.pods_of("alice")) == {"pod-1"}
-    assert (await inbox.append("alice", "1", 10)).pods == ("pod-1",)
+    assert (await inbox.append("alice", "1", 10)).pods == {"pod-1": 1}
 
 
 @pytest.mark.gen_test
@@ -112,7 +118,7 @@ async def test_a_presence_of_another_type_refuses_its_user_and_nobody_else(
     assert isinstance(alice, StoreRefusedError)
     assert not isinstance(bob, BaseException)
     assert bob.written
-    assert (await inbox.append("alice", "1", 10)).pods == ()
+    assert (await inbox.append("alice", "1", 10)).pods == {}
     assert (await inbox.read("alice", 10)).ids == ["1"]
 
 
@@ -189,12 +195,13 @@ async def test_an_append_that_meets_another_type_writes_nothing(
 
 
 @pytest.mark.parametrize(
-    "kind", ["presence", "inbox", "seq", "seen", "missed", "parked", "blame", "categories"]
+    "kind", ["presence", "inbox", "seq", "seen", "missed", "parked", "blame", "categories", "cursor"]
 )
 @pytest.mark.gen_test
 async def test_a_key_of_another_type_raises_nothing_but_store_errors_and_harms_no_other_user(
     inbox: Inbox, presence: PresenceStore, commands: Commands, keys: Keys, kind: str
 ) -> None:
+    cursors = CursorStore(commands, keys)
     await make_wrong_type(commands, getattr(keys, kind)("alice"))
     for user in ("alice", "bob"):
         steps = await asyncio.gather(
@@ -211,6 +218,9 @@ async def test_a_key_of_another_type_raises_nothing_but_store_errors_and_harms_n
             inbox.settle(user, ["1"]),
             inbox.waiting(user),
             inbox.absolve(user),
+            inbox.put_back(user, "1"),
+            cursors.start(user, 5),
+            cursors.move(user, 6, make=True),
             presence.remove(1, user),
             return_exceptions=True,
         )
@@ -219,7 +229,49 @@ async def test_a_key_of_another_type_raises_nothing_but_store_errors_and_harms_n
         assert user == "alice" or failures == []
 
 
-# -- contents
+@pytest.mark.parametrize("kind", ["inbox", "seq", "parked"])
+@pytest.mark.gen_test
+async def test_a_parked_message_that_cannot_be_put_back_stays_parked(
+    inbox: Inbox, commands: Commands, keys: Keys, kind: str
+) -> None:
+    await commands.call("RPUSH", keys.parked("alice"), "1")
+    await commands.call("DEL", getattr(keys, kind)("alice"))
+    await make_wrong_type(commands, getattr(keys, kind)("alice"))
+    with pytest.raises(StoreRefusedError):
+        await inbox.put_back("alice", "1")
+    if kind != "parked":
+        assert await inbox.parked("alice") == ["1"]
+
+
+# -- the cursor
+
+
+@pytest.mark.parametrize("held", [b"", b"x", b"\xff", b"5", b"-", b"5-", b"1-2-3", None])
+@pytest.mark.gen_test
+async def test_what_is_no_cursor_is_a_place_that_the_caller_names_and_is_written_over(
+    commands: Commands, keys: Keys, held: bytes | None
+) -> None:
+    cursors, key = CursorStore(commands, keys), keys.cursor("alice")
+    if held is None:
+        await make_wrong_type(commands, key)
+    else:
+        await commands.call("SET", key, held)
+    assert await cursors.start("alice", 5) == 5
+    await cursors.move("alice", 7, make=True)
+    assert await cursors.start("alice", 5) == 7
+
+
+@pytest.mark.gen_test
+async def test_a_cursor_of_another_type_moves_on_at_once(commands: Commands, keys: Keys) -> None:
+    """Were it an error, the cursors would be written over and over, and a drain would never end."""
+    cursors = CursorStore(commands, keys)
+    await make_wrong_type(commands, keys.cursor("alice"))
+    await cursors.move("alice", 7, make=False)
+    await cursors.move("alice", 7, make=True)
+    assert await cursors.start("alice", 5) == 7
+
+
+# -- contents and publishes
 
 
 @pytest.mark.gen_test
@@ -229,6 +281,85 @@ async def test_a_content_of_another_type_is_one_that_nobody_can_read(commands: C
     stored = await ContentStore(commands, keys).read("m-1")
     assert stored is not None
     assert stored.text == b""
+
+
+@pytest.mark.gen_test
+async def test_a_record_of_another_type_does_not_keep_a_content_from_being_gone(
+    commands: Commands, keys: Keys
+) -> None:
+    """Were it an error, its user's catch-up would never get past it."""
+    contents = ContentStore(commands, keys)
+    await make_wrong_type(commands, keys.publish("m-1"))
+    assert await contents.read("m-1") is None
+    await store_text(contents, "m-1", "text", 100)
+    stored = await contents.read("m-1")
+    assert stored is not None
+    assert stored.text == b"text"
+
+
+@pytest.mark.gen_test
+async def test_a_record_of_another_type_refuses_a_publish_and_a_recall_before_anything_is_done(
+    commands: Commands, keys: Keys
+) -> None:
+    contents = ContentStore(commands, keys)
+    await make_wrong_type(commands, keys.publish("m-1"))
+    with pytest.raises(StoreRefusedError):
+        await contents.publish(to_users(["alice"], 1, "m-1"), 60)
+    assert await commands.call("EXISTS", keys.content("m-1")) == 0
+    await store_text(contents, "m-1", "text", 100)
+    with pytest.raises(StoreRefusedError):
+        await contents.recall("m-1", 60)
+    assert await contents.read("m-1") is not None
+
+
+@pytest.mark.gen_test
+async def test_a_content_of_another_type_is_another_programs_and_can_be_recalled(
+    commands: Commands, keys: Keys
+) -> None:
+    contents = ContentStore(commands, keys)
+    await make_wrong_type(commands, keys.content("m-1"))
+    with pytest.raises(IdReusedError):
+        await contents.publish(to_users(["alice"], 1, "m-1"), 60)
+    assert await contents.recall("m-1", 60)
+    with pytest.raises(RecalledError):
+        await contents.read("m-1")
+
+
+@pytest.mark.parametrize("queued_at", [b"x", b"", None])
+@pytest.mark.gen_test
+async def test_a_record_without_its_time_is_a_record(
+    commands: Commands, keys: Keys, queued_at: bytes | None
+) -> None:
+    contents, hello = ContentStore(commands, keys), to_users(["alice"], 1, "m-1")
+    fields = [b"digest", hello.digest, *(() if queued_at is None else (b"queued_at", queued_at))]
+    await commands.call("HSET", keys.publish("m-1"), *fields)
+    assert await contents.publish(hello, 60) == PublishRecord(False, False, 0)
+
+
+# -- feeds
+
+
+@pytest.mark.gen_test
+async def test_a_feed_of_another_type_is_refused_and_made_anew_by_its_pod(
+    lease: LeaseStore, commands: Commands, keys: Keys
+) -> None:
+    feeds = FeedStore(commands, keys, cast(StreamReader, None), "pod-1")
+    await lease.take(7, ABOUT)
+    await make_wrong_type(commands, keys.feed("pod-1"))
+    with pytest.raises(StoreRefusedError):
+        await feeds.append("pod-1", Kick("alice"))
+    assert (await lease.renew(7)).feed_first is None
+    assert await feeds.open(7) is not None
+    assert await feeds.append("pod-1", Kick("alice")) is Reach.TAKEN
+
+
+@pytest.mark.parametrize("fields", [["host", "x"], ["boot", "x", "expires", "y"]])
+@pytest.mark.gen_test
+async def test_what_is_no_lease_is_nobodys(commands: Commands, keys: Keys, fields: list[str]) -> None:
+    feeds = FeedStore(commands, keys, cast(StreamReader, None), "pod-1")
+    await commands.call("HSET", keys.pod("pod-1"), *fields)
+    assert await feeds.append("pod-1", Kick("alice")) is Reach.DEAD
+    assert await feeds.open(7) is None
 
 
 # -- leases

@@ -36,7 +36,7 @@ async def ids(inbox: Inbox, user: str = "alice") -> list[str]:
 @pytest.mark.gen_test
 async def test_an_append_puts_ids_in_order_and_raises_the_sequence(inbox: Inbox) -> None:
     appended = await append_all(inbox, ["1", "2", "3"])
-    assert appended == [Appended(True, True, seq, 0, ()) for seq in (1, 2, 3)]
+    assert appended == [Appended(True, True, seq, 0, {}) for seq in (1, 2, 3)]
     page = await inbox.read("alice", 10)
     assert (page.ids, page.seq, page.size, page.garbage) == (["1", "2", "3"], 3, 3, [])
 
@@ -45,7 +45,7 @@ async def test_an_append_puts_ids_in_order_and_raises_the_sequence(inbox: Inbox)
 async def test_an_id_that_waits_is_not_appended_again_but_is_to_be_hinted_again(inbox: Inbox) -> None:
     """Rule 5 of the model: its publisher may have died before the hint."""
     await append_all(inbox, ["1", "2"])
-    assert await inbox.append("alice", "1", 10) == Appended(False, True, 2, 0, ())
+    assert await inbox.append("alice", "1", 10) == Appended(False, True, 2, 0, {})
     assert await ids(inbox) == ["1", "2"]
 
 
@@ -54,14 +54,14 @@ async def test_an_id_that_was_settled_is_not_appended_again(inbox: Inbox) -> Non
     """Rule 10 of the model: the answer to the first attempt was lost, and the user has got it since."""
     await append_all(inbox, ["1"])
     await inbox.settle("alice", ["1"])
-    assert await inbox.append("alice", "1", 10) == Appended(False, False, 1, 0, ())
+    assert await inbox.append("alice", "1", 10) == Appended(False, False, 1, 0, {})
     assert await ids(inbox) == []
 
 
 @pytest.mark.gen_test
 async def test_an_id_that_was_evicted_is_not_appended_again(inbox: Inbox) -> None:
     await append_all(inbox, ["1", "2", "3", "4", "5", "6"])
-    assert await inbox.append("alice", "1", 10) == Appended(False, False, 6, 0, ())
+    assert await inbox.append("alice", "1", 10) == Appended(False, False, 6, 0, {})
 
 
 @pytest.mark.gen_test
@@ -69,7 +69,7 @@ async def test_an_id_that_another_program_put_there_is_not_doubled(
     inbox: Inbox, commands: Commands, keys: Keys
 ) -> None:
     await commands.call("RPUSH", keys.inbox("alice"), "1")
-    assert await inbox.append("alice", "1", 10) == Appended(False, True, 0, 0, ())
+    assert await inbox.append("alice", "1", 10) == Appended(False, True, 0, 0, {})
 
 
 @pytest.mark.gen_test
@@ -81,15 +81,17 @@ async def test_concurrent_appends_of_one_id_put_it_there_once(inbox: Inbox) -> N
 
 
 @pytest.mark.gen_test
-async def test_an_append_tells_the_pods_that_the_user_is_on(
+async def test_an_append_tells_the_pods_that_the_user_is_on_and_under_which_boots(
     inbox: Inbox, commands: Commands, keys: Keys
 ) -> None:
-    for pod in ("pod-1", "pod-2"):
-        await PresenceStore(commands, keys, pod).write(1, "alice", 0, 0)
+    for pod, boot in (("pod-1", 3), ("pod-2", 5)):
+        await PresenceStore(commands, keys, pod).write(boot, "alice", 0, 0)
+    await commands.call("HSET", keys.presence("alice"), "alice:pod-3", "no record", "of nobody", "{}")
+    pods = {"pod-1": 3, "pod-2": 5, "pod-3": 0}
     for message_id in ("1", "1"):
-        assert sorted((await inbox.append("alice", message_id, 10)).pods) == ["pod-1", "pod-2"]
+        assert (await inbox.append("alice", message_id, 10)).pods == pods
     await inbox.settle("alice", ["1"])
-    assert sorted((await inbox.append("alice", "1", 10)).pods) == ["pod-1", "pod-2"]
+    assert (await inbox.append("alice", "1", 10)).pods == pods
 
 
 # -- the cap

@@ -21,6 +21,7 @@ OF_USER: list[Callable[[str], str]] = [
     KEYS.parked,
     KEYS.blame,
     KEYS.categories,
+    KEYS.cursor,
 ]
 OF_POD: list[Callable[[str], str]] = [KEYS.pod, KEYS.pod_users, KEYS.feed]
 HOSTILE = [
@@ -60,17 +61,22 @@ def test_the_keys_are_what_other_programs_know() -> None:
         "ps:parked:{alice}",
         "ps:blame:{alice}",
         "ps:categories:{alice}",
+        "ps:cursor:{alice}",
     ]
     assert [key("pod-1") for key in OF_POD] == ["ps:pod:{pod-1}", "ps:pod-users:{pod-1}", "ps:feed:{pod-1}"]
     assert KEYS.content("m-1") == "ps:msg:m-1"
+    assert KEYS.publish("m-1") == "ps:publish:{ps:msg:m-1}"
     assert (KEYS.pods, KEYS.boots, KEYS.exposures) == ("ps:pods", "ps:boots", "ps:exposures")
+    assert (KEYS.log, KEYS.log_seen) == ("ps:log", "ps:log-seen:{ps:log}")
 
 
 def test_every_key_begins_with_the_prefix() -> None:
     keys = Keys("other.1:")
     of_user = [key.__func__(keys, "alice") for key in OF_USER]  # type: ignore[attr-defined]
     of_pod = [key.__func__(keys, "pod-1") for key in OF_POD]  # type: ignore[attr-defined]
-    for name in (*of_user, *of_pod, keys.content("1"), keys.pods, keys.boots, keys.exposures):
+    of_message = [keys.content("1"), keys.publish("1")]
+    whole = [keys.pods, keys.boots, keys.exposures, keys.log, keys.log_seen]
+    for name in (*of_user, *of_pod, *of_message, *whole):
         assert name.startswith("other.1:")
         assert "ps:" not in name
 
@@ -94,6 +100,24 @@ def test_all_keys_of_a_pod_are_in_one_slot_as_redis_computes_it(redis_cluster: R
         whole = redis.execute_command("CLUSTER KEYSLOT", KEYS.pods)
     assert slots == {slot_of((b"GET", KEYS.pod("pod-1.example").encode()))}
     assert whole == slot_of((b"GET", KEYS.pods.encode()))
+
+
+@pytest.mark.parametrize("message_id", ["m-1", ".", ":", "A:b.c_d-e", "x" * 64])
+def test_a_content_and_the_record_of_its_publish_are_in_one_slot_as_redis_computes_it(
+    redis_cluster: RedisCluster, message_id: str
+) -> None:
+    names = [KEYS.content(message_id), KEYS.publish(message_id)]
+    with redis_cluster.nodes[0].client() as redis:
+        slots = {redis.execute_command("CLUSTER KEYSLOT", name) for name in names}
+    assert slots == {slot_of((b"GET", names[0].encode()))}
+
+
+def test_the_log_and_what_it_has_seen_are_in_one_slot_as_redis_computes_it(
+    redis_cluster: RedisCluster,
+) -> None:
+    with redis_cluster.nodes[0].client() as redis:
+        slots = {redis.execute_command("CLUSTER KEYSLOT", name) for name in (KEYS.log, KEYS.log_seen)}
+    assert slots == {slot_of((b"GET", KEYS.log.encode()))}
 
 
 @given(usernames)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -18,20 +19,27 @@ from pushserver.stores.category_store import CategoryStore
 from pushserver.stores.cluster import slot_of
 from pushserver.stores.commands import Commands
 from pushserver.stores.content import ContentStore
+from pushserver.stores.cursor import CursorStore
 from pushserver.stores.exposure_stream import ExposureStream
+from pushserver.stores.feed import FeedStore, Reach
+from pushserver.stores.feed_entry import Hint, Hints, Kick
 from pushserver.stores.inbox import Inbox, Missed
 from pushserver.stores.keys import Keys
 from pushserver.stores.lease import LeaseStore
+from pushserver.stores.log import LogStore
 from pushserver.stores.presence import PresenceStore
+from pushserver.stores.stream import StreamReader
 from tests.engines.redis_cluster import RedisCluster
 from tests.engines.redis_server import RedisServer
 from tests.engines.scripted_redis import ScriptedRedis
 from tests.pod import eventually
 from tests.stores.engines import commands_of
-from tests.texts import store_text
+from tests.texts import store_text, to_users
 
 USERS = [f"user-{number}" for number in range(60)]
 KEY = "{slot}key"
+NO_READER = cast(StreamReader, None)
+"""Nothing is read here: a reader finds its node by itself."""
 
 
 async def served(commands: Commands, users: list[str]) -> list[str]:
@@ -93,9 +101,10 @@ async def whole_life(commands: Commands, keys: Keys, user: str, pod: str) -> Non
     first = await presence.write(boot, user, 1000, 10)
     assert first.page is not None
     assert first.page.ids == ["2", "3"]
+    await publishing_life(commands, keys, user, pod, boot)
     assert await presence.pods_of(user) == {pod: {"boot": boot, "since": 1000}}
     assert (await presence.look(user)).boot == boot
-    assert (await inbox.append(user, "3", 100)).pods == (pod,)
+    assert (await inbox.append(user, "3", 100)).pods == {pod: boot}
     assert [await inbox.blame(user, "2") for _ in range(3)] == [False, False, True]
     await inbox.absolve(user)
     await inbox.told(user, Missed(evicted=1))
@@ -115,6 +124,27 @@ async def whole_life(commands: Commands, keys: Keys, user: str, pod: str) -> Non
     assert await leases.claim(pod) == 0
     await leases.forget(pod, boot)
     assert await leases.release(boot)
+
+
+async def publishing_life(commands: Commands, keys: Keys, user: str, pod: str, boot: int) -> None:
+    contents, cursors = ContentStore(commands, keys), CursorStore(commands, keys)
+    feeds = FeedStore(commands, keys, NO_READER, pod)
+    log = LogStore(commands, keys, NO_READER, max_length=100, retention_s=60, idempotency_s=60)
+    live = replace(to_users([user], 1, f"{user}-live"), offline=False)
+    assert (await contents.publish(live, 60)).new
+    await contents.sent(live.id)
+    assert (await contents.publish(live, 60)).sent
+    assert await contents.recall(live.id, 60)
+    assert await feeds.append(pod, Kick(user)) is Reach.NO_FEED
+    assert await feeds.open(boot) is not None
+    assert await feeds.append(pod, Hints([Hint(user, 1, "m-1")])) is Reach.TAKEN
+    assert await cursors.start(user, 5) == 5
+    await cursors.move(user, 7, make=False)
+    assert await cursors.start(user, 5) == 7
+    assert await log.append(f"{user}-log", {}, "", 0)
+    assert not await log.append(f"{user}-log", {}, "", 0)
+    await log.recall(f"{user}-log")
+    assert (await log.range()).last > 0
 
 
 @pytest.mark.gen_test

@@ -7,6 +7,7 @@ import pytest
 from pushserver.stores.commands import Commands
 from pushserver.stores.keys import Keys
 from pushserver.stores.lease import LeaseAnswer, LeaseStore
+from pushserver.stores.stream import position_of
 
 LEASE_MS = 60_000
 ABOUT = {"host": "host-1", "address": "10.0.0.1:8000", "started": "1700000000", "version": "1.0"}
@@ -118,6 +119,7 @@ async def test_renewing_moves_the_expiry_in_lease_and_index(
     await lease.take(7, ABOUT)
     await commands.call("HINCRBY", keys.pod("pod-1"), "expires", -LEASE_MS // 2)
     answer = await lease.renew(7)
+    assert answer.feed_first is None
     expires = str(answer.now_ms + LEASE_MS)
     assert answer == LeaseAnswer(True, answer.now_ms)
     assert await fields(commands, keys.pod("pod-1")) == {**ABOUT, "boot": "7", "expires": expires}
@@ -187,7 +189,49 @@ async def test_who_renews_is_told_of_a_larger_boot(lease: LeaseStore, commands: 
     assert await fields(commands, keys.pod("pod-1")) == before
 
 
+@pytest.mark.gen_test
+async def test_who_renews_is_told_where_the_feed_begins(
+    lease: LeaseStore, commands: Commands, keys: Keys
+) -> None:
+    """Later than what was read of it: entries were trimmed unseen. None: there is no feed."""
+    await lease.take(7, ABOUT)
+    assert (await lease.renew(7)).feed_first is None
+    first = await commands.call("XADD", keys.feed("pod-1"), "*", "boot", 7)
+    second = await commands.call("XADD", keys.feed("pod-1"), "*", "kick", "{}")
+    assert (await lease.renew(7)).feed_first == position_of(first)
+    await commands.call("XTRIM", keys.feed("pod-1"), "MINID", second)
+    assert (await lease.renew(7)).feed_first == position_of(second)
+    await commands.call("XTRIM", keys.feed("pod-1"), "MAXLEN", 0)
+    assert (await lease.renew(7)).feed_first is None
+    await commands.call("DEL", keys.feed("pod-1"))
+    assert (await lease.renew(7)).feed_first is None
+
+
+@pytest.mark.gen_test
+async def test_a_feed_of_another_type_is_none_and_keeps_no_lease_from_being_renewed(
+    lease: LeaseStore, commands: Commands, keys: Keys
+) -> None:
+    await lease.take(7, ABOUT)
+    await commands.call("SET", keys.feed("pod-1"), "x")
+    answer = await lease.renew(7)
+    assert (answer.held, answer.feed_first) == (True, None)
+
+
 # -- expired, claim, forget
+
+
+@pytest.mark.gen_test
+async def test_the_index_tells_all_pods_there_are_also_those_whose_lease_ran_out(
+    lease: LeaseStore, reaper: LeaseStore, commands: Commands, keys: Keys
+) -> None:
+    assert await lease.pods() == []
+    await lease.take(1, ABOUT)
+    await reaper.take(2, ABOUT)
+    await run_out(commands, keys, "pod-1")
+    await commands.call("ZADD", keys.pods, 5, b"\xff", 6, "No Pod")
+    assert sorted(await reaper.pods()) == ["pod-1", "pod-2"]
+    await lease.release(1)
+    assert await reaper.pods() == ["pod-2"]
 
 
 @pytest.mark.gen_test

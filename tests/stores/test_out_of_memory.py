@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 from tornado.ioloop import IOLoop
 
-from pushserver.core.errors import StoreRefusedError
+from pushserver.core.errors import RecalledError, StoreRefusedError
 from pushserver.stores.commands import Commands
 from pushserver.stores.content import ContentStore
+from pushserver.stores.cursor import CursorStore
 from pushserver.stores.inbox import Inbox, Missed
 from pushserver.stores.keys import Keys
 from pushserver.stores.lease import LeaseStore
+from pushserver.stores.log import LogStore
 from pushserver.stores.presence import PresenceStore
+from pushserver.stores.stream import StreamReader
 from tests.stores.engines import REAL
-from tests.texts import store_text
+from tests.texts import store_text, to_users
 
 pytestmark = pytest.mark.parametrize("commands", REAL, indirect=True)
 ABOUT = {"host": "host-1"}
@@ -87,17 +91,52 @@ async def test_an_append_is_refused_and_writes_nothing_half(
 
 
 @pytest.mark.gen_test
-async def test_a_content_is_refused(commands: Commands, memory: Memory, keys: Keys) -> None:
+async def test_a_publish_is_refused_and_writes_nothing_half(
+    commands: Commands, memory: Memory, keys: Keys
+) -> None:
     contents = ContentStore(commands, keys)
     await store_text(contents, "m-1", "text", 100)
     await memory.fill()
+    for publication in (to_users(["alice"], 1, "m-2"), replace(to_users(["alice"], 1, "m-3"), offline=False)):
+        with pytest.raises(StoreRefusedError) as failure:
+            await contents.publish(publication, 100)
+        assert failure.value.kind == "oom"
+    log = LogStore(commands, keys, cast(StreamReader, None), max_length=10, retention_s=60, idempotency_s=60)
     with pytest.raises(StoreRefusedError) as failure:
-        await store_text(contents, "m-2", "text", 100)
+        await log.append("m-4", {}, "", 0)
     assert failure.value.kind == "oom"
     stored = await contents.read("m-1")
     assert stored is not None
     assert stored.text == b"text"
-    assert await contents.read("m-2") is None
+    names = [keys.content("m-2"), keys.publish("m-2"), keys.publish("m-3"), keys.log, keys.log_seen]
+    assert [await commands.call("EXISTS", name) for name in names] == [0] * len(names)
+
+
+@pytest.mark.parametrize("forget_scripts", [False, True])
+@pytest.mark.gen_test
+async def test_what_was_published_is_recalled_and_what_was_sent_to_the_live_is_noted(
+    commands: Commands, memory: Memory, keys: Keys, forget_scripts: bool
+) -> None:
+    contents = ContentStore(commands, keys)
+    live = replace(to_users(["alice"], 1, "m-2"), offline=False)
+    await contents.publish(to_users(["alice"], 1, "m-1"), 100)
+    await contents.publish(live, 100)
+    await memory.fill(forget_scripts=forget_scripts)
+    await contents.sent("m-2")
+    assert await contents.recall("m-1", 100)
+    with pytest.raises(RecalledError):
+        await contents.read("m-1")
+    await memory.free()
+    assert (await contents.publish(live, 100)).sent
+
+
+@pytest.mark.gen_test
+async def test_users_keep_their_place_in_the_log(commands: Commands, memory: Memory, keys: Keys) -> None:
+    cursors = CursorStore(commands, keys)
+    await memory.fill(forget_scripts=True)
+    assert await cursors.start("alice", 5) == 5
+    await cursors.move("alice", 7, make=False)
+    assert await cursors.start("alice", 5) == 7
 
 
 @pytest.mark.parametrize("forget_scripts", [False, True])

@@ -12,8 +12,14 @@ from pushserver.stores.scripts import script
 from tests.stores.engines import REAL
 
 NAMES = sorted(path.stem for path in (Path(scripts.__file__).parent / "lua").glob("*.lua"))
-REFUSED_WHEN_FULL = {"inbox_append"}
-"""What makes Redis fuller than it is, and whose caller can be told so."""
+REFUSED_WHEN_FULL = {
+    "categories_write",
+    "inbox_append",
+    "inbox_put_back",
+    "log_append",
+    "message_publish",
+}
+"""What makes Redis fuller than it is, and whose caller, a back end, can be told so."""
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -26,7 +32,7 @@ def test_every_script_has_a_header_and_says_what_it_takes_and_answers(name: str)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_full_redis_refuses_no_script_but_the_append(name: str) -> None:
+def test_a_full_redis_refuses_no_script_but_what_back_ends_ask_for(name: str) -> None:
     header = script(name).text.splitlines()[0]
     flags = set(re.findall("allow-oom|no-writes", header))
     assert len(flags) == (0 if name in REFUSED_WHEN_FULL else 1)
@@ -97,3 +103,23 @@ async def test_the_index_of_pods_says_who_is_new(commands: Commands, keys: Keys)
 @pytest.mark.gen_test
 async def test_told_says_nothing(commands: Commands, keys: Keys) -> None:
     assert await commands.script("missed_told", [keys.missed("alice")], ["evicted", 1]) is None
+
+
+@pytest.mark.gen_test
+async def test_a_cursor_says_whether_it_moved(commands: Commands, keys: Keys) -> None:
+    cursor = keys.cursor("alice")
+    assert await commands.script("cursor_move", [cursor], ["5-1", 100, 0]) == 0
+    assert await commands.script("cursor_move", [cursor], ["5-1", 100, 1]) == 1
+    assert await commands.script("cursor_move", [cursor], ["5-1", 100, 1]) == 0
+    assert await commands.script("cursor_move", [cursor], ["5-2", 100, 0]) == 1
+
+
+@pytest.mark.gen_test
+async def test_a_note_that_a_message_was_sent_says_whether_it_had_a_record(
+    commands: Commands, keys: Keys
+) -> None:
+    record = keys.publish("m-1")
+    assert await commands.script("message_sent", [record], []) == 0
+    assert await commands.call("EXISTS", record) == 0
+    await commands.call("HSET", record, "digest", "x")
+    assert await commands.script("message_sent", [record], []) == 1

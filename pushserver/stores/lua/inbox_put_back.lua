@@ -1,12 +1,14 @@
 #!lua
--- Put a parked id back, behind all that waits, and read, after it, the pods the user is on.
+-- Put a parked id back, behind all that waits, and read, after it, the pods the user is on. It leaves the parked
+-- ones last: what may fail because another program wrote a key comes before.
 -- KEYS inbox, seq, parked, presence (all {U})   ARGV id, ttl in s
 -- -> {1 put back | 0 it is not parked, seq, fields and values of presence}
-if redis.call('LREM', KEYS[3], 1, ARGV[1]) == 0 then
+if not redis.call('LPOS', KEYS[3], ARGV[1]) then
   return {0, 0, {}}
 end
-redis.call('RPUSH', KEYS[1], ARGV[1])
 local seq = redis.call('INCR', KEYS[2])
+redis.call('RPUSH', KEYS[1], ARGV[1])
+redis.call('LREM', KEYS[3], 1, ARGV[1])
 for i = 1, 2 do
   if redis.call('TTL', KEYS[i]) < tonumber(ARGV[2]) then
     redis.call('EXPIRE', KEYS[i], ARGV[2])

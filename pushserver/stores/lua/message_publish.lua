@@ -15,7 +15,7 @@ if held[1] then
   if held[1] ~= ARGV[1] then
     return {0, 0}
   end
-  return {held[4] and 3 or 2, tonumber(held[2])}
+  return {held[4] and 3 or 2, tonumber(held[2]) or 0}
 end
 if redis.call('EXISTS', KEYS[1]) == 1 then -- another program's, without a record
   return {0, 0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from structlog.testing import capture_logs
 from pushserver.core.categories import Categories
 from pushserver.core.context import Context
 from pushserver.core.errors import NotAuthenticatedError, StoreUnavailableError
-from pushserver.web.chain import CATEGORIES, CLOSE_CODE, IDENTITY, USER
+from pushserver.web.chain import CATEGORIES, CLOSE_CODE, IDENTITY, LOG_AT, USER
 from pushserver.web.chain.categories import CategoriesLink, from_claims, from_redis
 from pushserver.web.chain.recovery import recovery
 from pushserver.web.tokens import Identity
@@ -25,8 +26,9 @@ VIP = {"vip": ("3",)}
 class Store:
     """Answers as told; notes who was announced and how often it was read."""
 
-    def __init__(self, *answers: Any) -> None:
+    def __init__(self, *answers: Any, places: Sequence[int | Exception] = (0,)) -> None:
         self.answers = list(answers)
+        self.places = list(places)
         self.announced: list[str] = []
         self.reads = 0
 
@@ -41,36 +43,57 @@ class Store:
     async def announce(self, user: str) -> None:
         self.announced.append(user)
 
+    async def cursor(self, user: str) -> int:
+        assert user == "alice"
+        place = self.places.pop(0) if len(self.places) > 1 else self.places[0]
+        if isinstance(place, Exception):
+            raise place
+        return place
+
 
 async def ask(store: Store, *, wait_ms: int = 5000, keys: dict[Any, Any] = KEYS) -> Context:
-    link = CategoriesLink(store.read, store.announce, connect_wait_ms=wait_ms)
+    link = CategoriesLink(store.read, store.announce, store.cursor, connect_wait_ms=wait_ms)
     return await run(recovery, link.handle, keys=keys)
 
 
 @pytest.mark.gen_test
-async def test_the_categories_are_noted_and_the_user_is_announced() -> None:
-    store = Store(VIP)
+async def test_the_categories_and_the_place_in_the_log_are_noted_and_the_user_is_announced() -> None:
+    store = Store(VIP, places=[7])
     ctx = await ask(store)
     assert ctx.keys[CATEGORIES] == VIP
+    assert ctx.keys[LOG_AT] == 7
     assert store.announced == ["alice"]
 
 
 @pytest.mark.gen_test
-async def test_reading_and_announcing_go_out_together() -> None:
-    """Each waits until the other has begun: one after the other would hang."""
-    read, announced = asyncio.Event(), asyncio.Event()
+async def test_reading_announcing_and_looking_into_the_log_go_out_together() -> None:
+    """Each waits until all have begun: one after the other would hang."""
+    together = asyncio.Barrier(3)
 
     async def source(identity: Identity) -> Categories:
-        read.set()
-        await announced.wait()
+        await together.wait()
         return VIP
 
     async def announce(user: str) -> None:
-        announced.set()
-        await read.wait()
+        await together.wait()
 
-    ctx = await run(CategoriesLink(source, announce, connect_wait_ms=5000).handle, keys=KEYS)
-    assert ctx.keys[CATEGORIES] == VIP
+    async def cursor(user: str) -> int:
+        await together.wait()
+        return 7
+
+    ctx = await run(CategoriesLink(source, announce, cursor, connect_wait_ms=5000).handle, keys=KEYS)
+    assert (ctx.keys[CATEGORIES], ctx.keys[LOG_AT]) == (VIP, 7)
+
+
+@pytest.mark.gen_test
+async def test_without_a_place_in_the_log_nobody_comes_in() -> None:
+    """What is sent to a category after the welcome would have no place that it comes after."""
+    store = Store(VIP, places=[StoreUnavailableError("away", "")])
+    ctx = await ask(store, wait_ms=150)
+    assert answer(ctx) == (503, "unavailable")
+    assert CATEGORIES not in ctx.keys
+    store = Store(VIP, places=[StoreUnavailableError("away", ""), 7])
+    assert (await ask(store)).keys[LOG_AT] == 7
 
 
 @pytest.mark.gen_test
