@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
 from pushserver.core.errors import StoreRefusedError
 from pushserver.delivery import cursors
+from pushserver.delivery.cursors import _Moved
 from pushserver.stores.stream import position_of
 from tests.callbacks import MAX_CALLBACK_S, watched_callbacks
 from tests.delivery.log_rig import LogRig, log_rig
@@ -123,12 +125,14 @@ async def test_rounds_come_although_somebody_is_always_leaving(redis_server: Red
         stays = await on.comes("stays")
         await on.told("m-1")
         await on.confirms(stays)
-        on.app.cursors._due["leaves"] = 1
+        on.app.cursors._due["leaves"] = _Moved(1, make=True)
         leaving = True
+
+        positions = itertools.count(2)
 
         async def always_due() -> None:
             while leaving:
-                on.app.cursors._due["leaves"] = on.app.cursors._due.get("leaves", 0) + 1
+                on.app.cursors._due["leaves"] = _Moved(next(positions), make=True)
                 on.app.cursors._wake.set()
                 await asyncio.sleep(0)
 
@@ -309,7 +313,7 @@ async def test_a_user_whose_node_is_away_holds_up_nobody_else(
 async def test_many_of_them_hold_the_loop_shortly(redis_server: RedisServer) -> None:
     async with log_rig(redis_server.url) as on:
         first = position_of(b"1700000000000-0")
-        on.app.cursors._later.update({f"u-{number}": first + number for number in range(20_000)})
+        on.app.cursors._later.update({f"u-{number}": _Moved(first + number, make=True) for number in range(20_000)})
         with watched_callbacks() as callbacks:
             await asyncio.wait_for(on.app.cursors.drained(), 30)
         assert callbacks.worst_s < MAX_CALLBACK_S, callbacks.worst
