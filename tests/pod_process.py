@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
 import os
 import signal
@@ -51,10 +50,21 @@ def _without_settings(environ: Environ) -> Environ:
     return {name: value for name, value in environ.items() if not name.startswith("PUSHSERVER_")}
 
 
-def _die_with_the_tests() -> None:
-    """In the child: a test run that is killed itself leaves no pod behind."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+# Becomes the program that it is given. A `preexec_fn` would do as much, but with one Python forks, and what
+# gRPC has for a fork crashes the child when another thread is in a call.
+_DIE_WITH_THE_TESTS = f"""
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, signal.SIGKILL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def _command(arguments: Sequence[str]) -> list[str]:
+    """Serve with these arguments. A test run that is killed itself leaves no pod behind."""
+    program = [sys.executable, "-m", "pushserver", "serve", *arguments]
+    # Without site: the coverage is begun by the program, not by what becomes it.
+    return [sys.executable, "-S", "-c", _DIE_WITH_THE_TESTS, *program]
 
 
 class PodProcess:
@@ -71,12 +81,11 @@ class PodProcess:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         self._stdout = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pushserver", "serve", *arguments],
+            _command(arguments),
             stdin=subprocess.DEVNULL,
             stdout=self._stdout,
             stderr=self._stderr,
             start_new_session=True,
-            preexec_fn=_die_with_the_tests,  # noqa: PLW1509 - one system call, which takes no lock
             cwd=folder,
             env={**_without_settings(os.environ), **environ},
         )
