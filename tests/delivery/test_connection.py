@@ -14,6 +14,7 @@ from pushserver.core.frames import ping_frame
 from pushserver.core.message import Message
 from pushserver.delivery.connection import Connection, State
 from pushserver.delivery.sent import LIVE_ONLY
+from pushserver.exposure.event import Source
 from pushserver.stores.inbox import Missed
 from tests.delivery.wire import PING, TEXT, Wire, connection, limits, message
 
@@ -555,3 +556,91 @@ def test_what_is_forgotten_is_so_also_while_a_page_is_on_its_way() -> None:
     one.read_begins()
     one.forget(["m-1"])
     assert one.sent == {}
+
+
+# -- what comes from the log
+
+
+def push_log(one: Connection, *places: int, source: Source = "live") -> int:
+    entries = [(place, message(f"m-{place}")) for place in places]
+    return one.push_log(entries, source, 1000, 5.0)
+
+
+def test_a_message_of_the_log_has_its_place_and_the_connection_the_last_of_them() -> None:
+    one = connection(window=limits(messages=3))
+    assert push_log(one, 10, 20, 30, 40) == 3
+    assert one.log_at == 30
+    assert [sent.position for sent in one.sent.values()] == [10, 20, 30]
+    assert push_log(one, 40) == 0
+    assert one.log_at == 30
+
+
+def test_what_comes_live_waits_for_its_ping_and_what_was_waiting_does_not() -> None:
+    new, past = connection(wire=Wire()), connection(wire=Wire())
+    push_log(new, 10)
+    push_log(past, 10, source="log")
+    assert 5.0 <= new.ping_by <= 7.0
+    assert past.ping_by == 0.0
+    assert [len(one.transport.pings) for one in (new, past)] == [0, 1]  # type: ignore[attr-defined]
+
+
+def test_what_could_wait_is_pinged_at_once_when_more_waits_for_its_room() -> None:
+    wire = Wire()
+    one = connection(wire=wire, window=limits(messages=2))
+    push_log(one, 10, 20)
+    assert wire.pings == []
+    assert push_log(one, 30) == 0
+    assert wire.pings == [b"1"]
+    assert push_log(one, 30) == 0
+    assert wire.pings == [b"1"]  # one in flight at a time
+
+
+def test_who_confirms_by_ack_is_not_pinged_for_it() -> None:
+    one = connection(wire=Wire(), ack_mode=True)
+    push_log(one, 10)
+    assert one.ping_by == 0.0
+    assert [sent.id for sent in one.ack(["m-10"], 6.0)] == ["m-10"]
+
+
+def test_the_cursor_stands_before_the_first_that_is_not_settled() -> None:
+    one = connection()
+    push_log(one, 10, 20, 30, source="log")
+    assert one.cursor(99) == 9
+    one.forget(["m-20"])
+    assert one.cursor(99) == 9
+    one.forget(["m-10"])
+    assert one.cursor(99) == 29
+    one.forget(["m-30"])
+    assert one.cursor(99) == 30
+
+
+def test_of_who_is_live_the_cursor_passes_what_was_for_others() -> None:
+    one = connection()
+    push_log(one, 10)
+    one.forget(["m-10"])
+    assert one.cursor(99) == 10
+    one.state = State.LIVE
+    assert one.cursor(99) == 99
+    assert one.cursor(5) == 10
+    one.closed()
+    assert one.cursor(99) == 10
+
+
+def test_the_inbox_and_what_is_stored_nowhere_hold_no_cursor_back() -> None:
+    one = connection()
+    one.state = State.LIVE
+    push(one, message("inbox"))
+    assert one.push_live_only(message("live only"), 1000, 5.0)
+    assert one.cursor(99) == 99
+
+
+def test_an_id_that_is_there_already_is_not_written_again() -> None:
+    """Another program used it twice: the connection must not wait for a confirm that cannot come."""
+    wire = Wire()
+    one = connection(wire=wire, ack_mode=True)
+    push(one, message("m-10"))
+    assert push_log(one, 10, 20) == 2
+    assert wire.ids == ["m-10", "m-20"]
+    assert (one.log_at, one.unconfirmed) == (20, 2)
+    one.ack(["m-10", "m-20"], 6.0)
+    assert (one.unconfirmed, one.unconfirmed_bytes) == (0, 0)

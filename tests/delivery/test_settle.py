@@ -18,6 +18,7 @@ from pushserver.core.errors import (
 from pushserver.core.metrics import Metrics
 from pushserver.delivery import settle
 from pushserver.delivery.connection import Connection
+from pushserver.delivery.sent import LIVE_ONLY
 from pushserver.delivery.settle import MAX_BATCH, MAX_WORKERS, Settler
 from pushserver.delivery.tasks import Tasks
 from pushserver.exposure.event import Event, Proof
@@ -369,3 +370,47 @@ async def test_a_pod_that_closes_ends_its_settling_wherever_it_is(bench: Bench, 
     await eventually(lambda: len(bench.tasks) == 0)
     if stuck_at != "removal":
         assert len(await bench.inbox()) == MAX_WORKERS + 2
+
+
+# -- what is in no inbox
+
+
+@pytest.mark.parametrize("position", [LIVE_ONLY, 7])
+@pytest.mark.gen_test
+async def test_what_is_in_no_inbox_is_settled_by_its_exposure_and_not_before(
+    bench: Bench, position: int
+) -> None:
+    """Its cursor moves then; and nothing is removed from anywhere."""
+    settled: list[Connection] = []
+    bench.settler._on_log_settled = settled.append
+    removal = hold(bench.stores.commands, "inbox_remove")
+    one = connection("alice")
+    one.push_log([(position, message("m-1"))], "live", bench.stores.clock.now_ms(), 0.0)
+    bench.sink.open.clear()
+    bench.confirm(one)
+    await eventually(lambda: bench.sink.calls)
+    assert (list(one.sent), settled) == (["m-1"], [])
+    bench.sink.open.set()
+    await bench.drained()
+    assert bench.sink.shown == [("m-1", "alice", "c-1")]
+    assert (one.sent, settled, removal.count) == ({}, [one], 0)
+    assert bench.counted("log_settled_total") == 1
+    removal.open()
+
+
+@pytest.mark.gen_test
+async def test_a_sink_that_is_away_moves_no_cursor_and_a_removal_that_fails_holds_none_back(
+    bench: Bench,
+) -> None:
+    settled: list[Connection] = []
+    bench.settler._on_log_settled = settled.append
+    refuse(bench.stores.commands, "inbox_remove", times=2)
+    bench.sink.errors = [SINK_AWAY] * 2
+    one = await bench.pushed("alice", "inbox-1")
+    one.push_log([(7, message("m-1"))], "live", bench.stores.clock.now_ms(), 0.0)
+    bench.confirm(one)
+    await eventually(lambda: settled)
+    assert (bench.sink.calls, list(one.sent)) == (3, ["inbox-1"])
+    await bench.drained()
+    assert (one.sent, settled) == ({}, [one])
+    assert await bench.inbox() == []

@@ -201,3 +201,54 @@ def test_who_confirms_by_acks_is_looked_at_when_one_is_overdue() -> None:
     assert upkeep(ping_timeout_s=20.0).keep_alive(one, NOW + 20) == NOW + 30
     one.ack(["m-1"], NOW + 20)
     assert upkeep(ack_timeout_s=1.0).keep_alive(one, NOW + 20) == NOW + 21
+
+
+# -- pings for what comes from the log
+
+
+def pings_in(seconds: float, *, log_confirm_s: float, broadcast_every_s: float) -> int:
+    """Pings to a client that answers each and says nothing else, pings after 25 s of silence."""
+    given = limits(ping_interval_s=25.0, log_confirm_s=log_confirm_s)
+    wire = Wire()
+    one, at = connection(wire=wire, window=given), Upkeep(given, Clock())
+    now = wire.progressed_at = NOW
+    visit, broadcast, number, pings = at.first_visit(one, now), NOW, 0, 0
+    while now < NOW + seconds:
+        now = min(visit, broadcast)
+        if now == broadcast:
+            number += 1
+            one.push_log([(number, message(f"m-{number}"))], "live", 0, now)
+            broadcast = now + broadcast_every_s
+            visit = min(visit, one.ping_by or visit)
+        if now == visit:
+            visit = at.keep_alive(one, now)
+        for ping in wire.pings:
+            pings += 1
+            wire.progressed_at = now
+            answer = one.pong(ping, now)
+            assert answer is not None
+            one.forget([sent.id for sent in answer[0]])
+        wire.writes.clear()
+    return pings
+
+
+def test_with_log_confirm_s_at_the_ping_interval_broadcasts_cost_no_extra_pings() -> None:
+    """25 s of silence, shortened by a quarter at most, are between two pings in any case."""
+    assert pings_in(5000, log_confirm_s=25.0, broadcast_every_s=1e9) <= 5000 / (25 * 0.75)
+    for every_s in (1, 7, 24, 60):
+        assert pings_in(5000, log_confirm_s=25.0, broadcast_every_s=every_s) <= 5000 / (25 * 0.75)
+
+
+def test_otherwise_each_broadcast_is_confirmed_within_log_confirm_s_by_one_ping_for_many() -> None:
+    """One ping for all that came until then: on average every second, if something always comes."""
+    assert 400 < pings_in(500, log_confirm_s=2.0, broadcast_every_s=0.1) < 600
+    assert pings_in(5000, log_confirm_s=2.0, broadcast_every_s=60) < 5000 / 60 + 5000 / (25 * 0.75) + 1
+
+
+def test_a_client_that_is_never_silent_confirms_within_log_confirm_s_all_the_same() -> None:
+    one, wire = silent(NOW)
+    at = upkeep(ping_interval_s=25.0)
+    one.push_log([(1, message("m-1"))], "live", 0, NOW)
+    wire.progressed_at = NOW + 26
+    at.keep_alive(one, NOW + 26)
+    assert len(wire.pings) == 1
