@@ -58,8 +58,9 @@ def io_loop() -> Iterator[IOLoop]:
     asyncio_loop: asyncio.AbstractEventLoop = loop.asyncio_loop  # type: ignore[attr-defined]
     asyncio.set_event_loop(asyncio_loop)
     yield loop
-    # What was cancelled in the very last turn ends in the next one.
-    loop.run_sync(lambda: asyncio.sleep(0))
+    # What was cancelled in the very last turn ends in the next one, and lets go of its socket in the one after.
+    for _ in range(3):
+        loop.run_sync(lambda: asyncio.sleep(0))
     left = [task for task in asyncio.all_tasks(asyncio_loop) if not task.done()]
     for task in left:
         task.cancel()

@@ -305,18 +305,19 @@ async def test_a_script_follows_its_slot_and_is_taught_where_it_is_new(
 async def test_a_script_whose_keys_are_parted_by_a_move_is_to_be_tried_again(
     redis_cluster: RedisCluster, move: Move
 ) -> None:
+    keys = [f"{KEY}2", KEY, f"{KEY}3"]
     async with commands_of(redis_cluster.url) as commands:
         await commands.call("SET", KEY, "1")
         await commands.call("HSET", f"{KEY}2", "f", "v")
         move.begin()
         move.migrate(KEY)
         with pytest.raises(StoreUnavailableError) as failure:
-            await commands.script("presence_look", [f"{KEY}2", KEY], ["f"])
+            await commands.script("presence_look", keys, ["f"])
         assert failure.value.kind == "moved"
         assert not commands.away
         move.migrate(f"{KEY}2")
         move.end()
-        assert await commands.script("presence_look", [f"{KEY}2", KEY], ["f"]) == [1, b"v"]
+        assert await commands.script("presence_look", keys, ["f"]) == [1, b"v", 0]
 
 
 @pytest.mark.gen_test
