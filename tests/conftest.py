@@ -58,7 +58,7 @@ def io_loop() -> Iterator[IOLoop]:
     asyncio_loop: asyncio.AbstractEventLoop = loop.asyncio_loop  # type: ignore[attr-defined]
     asyncio.set_event_loop(asyncio_loop)
     yield loop
-    # What was cancelled in the very last turn ends in the next one, and lets go of its socket in the one after.
+    # What was cancelled in the very last turn ends in the next one, and its socket is let go then.
     for _ in range(3):
         loop.run_sync(lambda: asyncio.sleep(0))
     left = [task for task in asyncio.all_tasks(asyncio_loop) if not task.done()]

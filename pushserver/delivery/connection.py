@@ -290,11 +290,11 @@ class Connection:
             self._wake()
         return confirmed
 
-    def alone_in_flight(self) -> str | None:
-        """The id of the one unconfirmed message, if there is just one."""
+    def alone_in_flight(self) -> Sent | None:
+        """The one unconfirmed message, if there is just one."""
         if self.unconfirmed != 1:
             return None
-        return next(sent.id for sent in self.sent.values() if not sent.confirmed)
+        return next(sent for sent in self.sent.values() if not sent.confirmed)
 
     # -- settling
 

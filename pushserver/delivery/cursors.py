@@ -70,6 +70,11 @@ class Cursors:
         self._note(connection)
         self._write_soon(connection.user)
 
+    def pass_by(self, user: str, position: int) -> None:
+        """A client chokes on what stands at `position`: the user is not given it again."""
+        _raise(self._later, user, _Moved(position, make=True))
+        self._write_soon(user)
+
     def refresh(self, connection: Connection) -> None:
         """Of who got nothing for long: move the cursor on before the log is trimmed beyond it."""
         if connection.cursor_at < self._tail.old(self._clock.now_ms()):

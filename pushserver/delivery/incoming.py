@@ -16,6 +16,7 @@ from pushserver.core.server_frames import PONG, error_frame
 from pushserver.delivery.connection import Connection
 from pushserver.delivery.requests import Ack, ClientPing, Refresh, parse_request
 from pushserver.delivery.retry import until_stored
+from pushserver.delivery.sent import INBOX, Sent
 from pushserver.delivery.settle import Settler
 from pushserver.delivery.tasks import Tasks
 from pushserver.stores.inbox import Inbox, Missed
@@ -32,7 +33,8 @@ MAX_PONG_BACKLOG = 64 * 1024
 class Incoming:
     """Handles the events of all connections.
 
-    `end` closes a connection with a code and a reason; `refresh` is what a `refresh` request runs.
+    `end` closes a connection with a code and a reason; `refresh` is what a `refresh` request runs; `pass_by`
+    moves a user's cursor past a place in the log.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Incoming:
         frames_per_s: int,
         end: Callable[[Connection, CloseCode, str], None],
         refresh: Callable[[Connection, str], Coroutine[Any, Any, None]],
+        pass_by: Callable[[str, int], None],
     ) -> None:
         self._inbox = inbox
         self._settler = settler
@@ -53,6 +56,7 @@ class Incoming:
         self._frames_per_s = frames_per_s
         self._end = end
         self._refresh = refresh
+        self._pass_by = pass_by
 
     def received(self, connection: Connection, events: list[Event], frames: int) -> None:
         """Events of one read, in order; `frames` is how many frames they came in, fragments included.
@@ -152,11 +156,14 @@ class Incoming:
             self._tasks.spawn(self._blame(connection.user, alone), "blame")
         self._end(connection, CloseCode(code) if code in _ECHOED else CloseCode.NORMAL, "")
 
-    async def _blame(self, user: str, alone: str | None) -> None:
+    async def _blame(self, user: str, alone: Sent | None) -> None:
+        from_log = alone is not None and alone.position > INBOX
         try:
-            if await self._inbox.blame(user, alone):
+            if await self._inbox.blame(user, alone.id if alone else None, from_log=from_log) and alone:
                 self._metrics.parked.inc()
-                log.warning("message.parked", message_id=alone, user=user)
+                log.warning("message.parked", message_id=alone.id, user=user)
+                if from_log:
+                    self._pass_by(user, alone.position)
         except StoreError as error:
             log.warning("message.blame_lost", user=user, reason=error.kind)
 

@@ -21,7 +21,6 @@ from pushserver.delivery.connection import Connection, Placed, State
 from pushserver.delivery.content import Contents
 from pushserver.delivery.log_tail import LogTail, Targeted
 from pushserver.delivery.manager import Manager
-from pushserver.delivery.retry import until_stored
 from pushserver.delivery.slices import SLICE, in_slices
 from pushserver.stores.log import LogEntry, LogStore
 
@@ -86,11 +85,13 @@ class LogFollower:
         self._tail.position = max(upto, self._tail.position)
         self._metrics.log_entries.inc(len(entries))
         messages = await self._resolve(entries, [one.message_id for one, _ in meant])
-        placed = [
-            ((one.position, message), connections)
-            for one, connections in meant
-            if (message := messages.get(one.message_id)) is not None
-        ]
+        placed = []
+        for one, connections in meant:
+            if one.message_id not in messages:
+                # Its node is away: whom it means waits for it, and gets what follows behind it.
+                self._leave_to_tail(connections)
+            elif (message := messages[one.message_id]) is not None:
+                placed.append(((one.position, message), connections))
         async for connection, due in in_slices((await _plan(placed)).items(), lambda item: len(item[1])):
             self._offer(connection, due)
         self._tail.offered = upto
@@ -121,12 +122,23 @@ class LogFollower:
         return one if self._tail.append(one, now_ms) else None
 
     async def _resolve(self, entries: Sequence[LogEntry], wanted: Sequence[str]) -> dict[str, Message | None]:
+        """The messages; None for one whose content is gone, and none at all where Redis did not tell."""
         for entry in entries:
             if entry.text:
                 self._contents.warm(entry.message_id, entry.text, entry.expires_at)
-        if not wanted:
-            return {}
-        return await until_stored(lambda: self._contents.get(wanted), lambda: True) or {}
+        answers = await asyncio.gather(*(self._contents.get([one]) for one in wanted), return_exceptions=True)
+        found: dict[str, Message | None] = {}
+        for answer in answers:
+            if isinstance(answer, dict):
+                found |= answer
+            elif not isinstance(answer, StoreError):
+                raise answer
+        return found
+
+    def _leave_to_tail(self, connections: Sequence[Connection]) -> None:
+        for connection in connections:
+            if connection.state is State.LIVE:
+                self._look_again(connection)
 
     def _offer(self, connection: Connection, due: list[Placed]) -> None:
         """Push what this connection was not given by its catching up meanwhile."""

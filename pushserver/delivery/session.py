@@ -103,6 +103,7 @@ class Sessions:
             frames_per_s=limits.frames_per_s,
             end=self.end,
             refresh=self._refreshed,
+            pass_by=cursors.pass_by,
         )
         self.wheel = Wheel(self._visit)
         self.on_stale_categories: Callable[[str], None] = lambda user: None

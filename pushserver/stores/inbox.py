@@ -122,14 +122,14 @@ class Inbox:
         flat: list[Argument] = [item for field, count in counts.items() if count for item in (field, count)]
         await self._commands.script("missed_told", [self._keys.missed(user)], flat)
 
-    async def blame(self, user: str, alone: str | None) -> bool:
+    async def blame(self, user: str, alone: str | None, *, from_log: bool = False) -> bool:
         """The client closed because of what it was sent; `alone` is the id if just one was in flight.
 
         True when that id was parked by this.
         """
         keys = self._keys
         names = [keys.blame(user), keys.inbox(user), keys.parked(user), keys.missed(user)]
-        arguments: list[Argument] = [alone or "", BLAME_TTL_S, PARKED_TTL_S, MISSED_TTL_S]
+        arguments: list[Argument] = [alone or "", BLAME_TTL_S, PARKED_TTL_S, MISSED_TTL_S, int(from_log)]
         return bool(await self._commands.script("inbox_blame", names, arguments) == 1)
 
     async def absolve(self, user: str) -> None:

@@ -278,3 +278,31 @@ async def test_a_long_log_of_others_holds_nobody_up(redis_server: RedisServer) -
             await line.live()
         assert loading.worst_s < MAX_CALLBACK_S, loading.worst
         assert looking.worst_s < MAX_CALLBACK_S, looking.worst
+
+
+@pytest.mark.gen_test
+async def test_a_message_that_a_client_chokes_on_is_parked_and_passed(redis_server: RedisServer) -> None:
+    async with log_rig(redis_server.url) as on:
+        line = await on.comes()
+        await on.told("poison")
+        with redis_server.client() as redis:
+            for blame in ({"*": "1"}, {"*": "1", "poison": "1"}, {}):
+                await line.got("poison")
+                line.leave(CloseCode.INVALID_DATA)
+                await eventually(lambda: redis.hgetall("ps:blame:{alice}") == blame)  # noqa: B023 - awaited here
+                if blame:
+                    line = await on.comes()
+        place = await on.at("poison")
+        await eventually(lambda: _stands_at(on, place))
+        line = await on.comes()
+        assert line.wire.ids == []
+        assert line.wire.of("live")[0]["missed"]["parked"] == 1
+        await on.told("m-2")
+        await line.got("m-2")
+        assert await on.app.users.parked("alice") == ["poison"]
+        assert await on.app.users.put_back("alice", "poison")
+        assert await on.inbox() == ["poison"]
+
+
+async def _stands_at(on: LogRig, place: int) -> bool:
+    return await on.cursor() == place

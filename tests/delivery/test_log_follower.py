@@ -528,3 +528,22 @@ async def test_a_store_that_fails_in_any_way_known_is_no_end(redis_server: Redis
         await on.told("m-1")
         await line.got("m-1")
         assert on.counted("redis_errors_total", kind="loading") == 2
+
+
+@pytest.mark.gen_test
+async def test_whose_node_is_away_holds_up_nobody_it_does_not_mean(redis_server: RedisServer) -> None:
+    """In a cluster, contents are on all nodes. Whom it means gets it, and what follows, when it is back."""
+    async with log_rig(redis_server.url, publish={"inline_bytes": 0}) as on:
+        meant = await on.brisk("alice", categories={"vip": ("3",)})
+        other = await on.brisk("bob")
+        fault = refuse(
+            on.app.stores.commands, "content_read", only=lambda arguments: "away" in str(arguments)
+        )
+        await on.told("away", target={"vip": ("3",)})
+        await on.told("m-2")
+        await other.got("m-2")
+        assert meant.wire.ids == []
+        await eventually(lambda: fault.count > 1)
+        fault.end()
+        await meant.got("away", "m-2")
+        await on.settled()

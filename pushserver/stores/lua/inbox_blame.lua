@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
 -- The client closed because of what it was sent. The first such close only raises a suspicion (the next
--- catch-up goes one by one); an id that is alone in flight at two more of them is parked.
+-- catch-up goes one by one); an id that is alone in flight at two more of them is parked. One from the log is in
+-- no inbox: the caller moves the cursor past it.
 -- KEYS blame, inbox, parked, missed (all {U})
--- ARGV the id alone in flight or '', blame ttl in s, parked ttl in s, missed ttl in s
+-- ARGV the id alone in flight or '', blame ttl in s, parked ttl in s, missed ttl in s, 1 if it is from the log
 -- -> 1 parked, 0 not
 local first = redis.call('HSETNX', KEYS[1], '*', 1) == 1
 redis.call('EXPIRE', KEYS[1], ARGV[2])
@@ -13,7 +14,7 @@ if redis.call('HINCRBY', KEYS[1], ARGV[1], 1) < 2 then
   return 0
 end
 redis.call('DEL', KEYS[1])
-if redis.call('LREM', KEYS[2], 1, ARGV[1]) == 0 then
+if redis.call('LREM', KEYS[2], 1, ARGV[1]) == 0 and ARGV[5] == '0' then
   return 0
 end
 redis.call('RPUSH', KEYS[3], ARGV[1])
