@@ -93,6 +93,8 @@ class Chaos:
 
     async def have_faults(self) -> None:
         """One after the other: each kind once, and on until the time is over."""
+        # Not before the crowd is there: a fault that meets nobody shows nothing.
+        await self.is_right()
         end = time.monotonic() + FOR_S
         deck = self.faults.deck()
         while deck or time.monotonic() < end:
