@@ -73,12 +73,23 @@ class LogFollower:
         while True:
             try:
                 entries, upto = await self._store.read(self._tail.position, READ_AT_ONCE)
+                # Only who lags behind gets a full page, and only such a page may lie behind a gap.
+                start = (await self._store.range()).trimmed_upto if len(entries) == READ_AT_ONCE else 0
             except StoreError as error:
                 self._metrics.redis_errors.labels(error.kind).inc()
                 await asyncio.sleep(PAUSE_S)
                 continue
+            if start > self._tail.position:
+                self._fall_behind(start)
             if upto > self._tail.position:
                 await self._take(entries, upto)
+
+    def _fall_behind(self, start: int) -> None:
+        """The log was trimmed beyond this pod: everybody here comes back, and is told of the gap then."""
+        log.warning("log.gap")
+        self._tail.begin(start, start)
+        for connection in self._manager:
+            self._look_again(connection)
 
     async def _take(self, entries: Sequence[LogEntry], upto: int) -> None:
         meant = await self._arrive(entries)

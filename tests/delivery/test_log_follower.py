@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from pushserver.core.close_codes import CloseCode
 from pushserver.core.errors import StoreError, StoreUnavailableError
 from pushserver.delivery import log_follower, slices
 from pushserver.delivery.connection import State
@@ -547,3 +548,23 @@ async def test_whose_node_is_away_holds_up_nobody_it_does_not_mean(redis_server:
         fault.end()
         await meant.got("away", "m-2")
         await on.settled()
+
+
+@pytest.mark.gen_test
+async def test_a_pod_that_the_log_was_trimmed_beyond_sends_everybody_away_to_be_told(
+    redis_server: RedisServer,
+) -> None:
+    """It hung, and lost messages that it was to push."""
+    async with log_rig(redis_server.url, follow=False, log={"max_length": 100}) as on:
+        await on.app.log_follower.load()
+        line = await on.comes()
+        await asyncio.gather(*(on.tell(f"m-{number}") for number in range(450)))
+        assert (await on.app.stores.log.range()).trimmed_upto > on.app.tail.position
+        on.app.tasks.spawn(on.app.log_follower.run(), "log")
+        await eventually(lambda: line.wire.closed_with)
+        assert line.wire.closed_with == (CloseCode.NO_PROGRESS, "too far behind")
+        line.end()
+        await on.offered()
+        back = await on.comes()
+        assert back.wire.of("live")[0]["gap"] is True
+        assert len(back.wire.ids) >= 90
