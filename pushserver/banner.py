@@ -36,6 +36,7 @@ def development_banner(settings: Settings, port: int, admin_port: int) -> str:
 
     seed        {program} seed alice --count 500
     connect     {program} connect alice{elsewhere}
+    publish     {program} publish --to-user alice --text hello
     look        curl -s {admin}/v1/users/alice
                 curl -s {admin}/metrics | grep pushserver_exposures_total
 
