@@ -32,7 +32,7 @@ from tests.system.watch import Watch
 
 pytestmark = pytest.mark.system
 
-FOR_S = float(os.environ.get("TEST_CHAOS_S", "45"))
+FOR_S = float(os.environ.get("TEST_CHAOS_S", "15"))
 SEED = int(os.environ.get("TEST_CHAOS_SEED", "1"))
 
 USERS = [f"user-{number}" for number in range(200)]
