@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from pushserver.config_checks import (
     check_api_key,
+    check_database_url,
     check_name,
     check_proxies,
     check_secret,
@@ -169,6 +170,22 @@ class ExposureSettings(_Section):
     spool_max: Count = 1_000_000
 
 
+class ConsumeSettings(_Section):
+    """The consumer: where it reads exposure events, and the database it keeps them in."""
+
+    source: Literal["stream", "pubsub"] = "stream"
+    subscription: str = ""
+    database_url: Annotated[SecretStr, AfterValidator(check_database_url)] = SecretStr(
+        "sqlite:///.pushserver/exposures.db"
+    )
+    batch_events: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    batch_bytes: Annotated[int, Field(ge=1, le=64 * 1024 * 1024)] = 4 * 1024 * 1024
+    claim_after_s: Annotated[float, Field(ge=0.1, le=86_400)] = 60
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30
+    host: Host = "127.0.0.1"
+    port: Port = 8002
+
+
 class LimitsSettings(_Section):
     """What one client, one address and one moment may ask for."""
 
@@ -213,6 +230,7 @@ class Settings(BaseSettings):
     content: ContentSettings = ContentSettings()
     log: LogSettings = LogSettings()
     exposure: ExposureSettings = ExposureSettings()
+    consume: ConsumeSettings = ConsumeSettings()
     limits: LimitsSettings = LimitsSettings()
     drain: DrainSettings = DrainSettings()
     logging: LoggingSettings = LoggingSettings()

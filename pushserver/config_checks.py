@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_api_key",
+    "check_database_url",
     "check_name",
     "check_proxies",
     "check_secret",
@@ -38,6 +39,8 @@ _SENTINEL_OPTIONS = {"sentinel_username", "sentinel_password"}
 # Others would undo what the client is given: its time-outs, its protocol, the check of certificates.
 _REDIS_OPTIONS = {"db", "username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
 _TOPIC = re.compile(r"projects/[^/\s]+/topics/[^/\s]+")
+_SUBSCRIPTION = re.compile(r"projects/[^/\s]+/subscriptions/[^/\s]+")
+_DATABASE_URL = re.compile(r"sqlite:///[^?#\s][^?#]*|postgresql://[^/?#\s]+/[^/?#\s]+(\?[^#\s]*)?")
 
 
 def check_url(url: SecretStr) -> SecretStr:
@@ -65,6 +68,14 @@ def check_url(url: SecretStr) -> SecretStr:
         raise ValueError("must name no database, for a cluster has but one")
     if parts.scheme != "unix" and not re.fullmatch(r"(/[0-9]*)?", parts.path):
         raise ValueError("must have the number of a database as its path, or none")
+    return url
+
+
+def check_database_url(url: SecretStr) -> SecretStr:
+    """A URL of a database."""
+    text = url.get_secret_value()
+    if not _DATABASE_URL.fullmatch(text) or not text.isprintable():
+        raise ValueError("must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST[:PORT]/DATABASE")
     return url
 
 
@@ -112,6 +123,11 @@ def contradictions(settings: Settings) -> Iterator[ConfigError]:
     yield from _sizes(settings)
     if settings.exposure.sink == "pubsub" and not _TOPIC.fullmatch(settings.exposure.topic):
         yield ConfigError("exposure.topic", "must be projects/PROJECT/topics/TOPIC for the sink pubsub")
+    if settings.consume.source == "pubsub" and not _SUBSCRIPTION.fullmatch(settings.consume.subscription):
+        yield ConfigError(
+            "consume.subscription",
+            "must be projects/PROJECT/subscriptions/SUBSCRIPTION for the source pubsub",
+        )
 
 
 def _listeners(settings: Settings) -> Iterator[ConfigError]:

@@ -29,7 +29,7 @@ def _section(settings: Settings, section: str) -> str:
     for name, value in getattr(settings, section):
         origin = settings.origin_of(section, name)
         comment = "" if origin == "default" else f"  # {_escaped(origin)}"
-        lines.append(f"{name} = {_toml(value, is_url=name == 'url')}{comment}")
+        lines.append(f"{name} = {_toml(value, is_url=name.endswith('url'))}{comment}")
     return "\n".join(lines)
 
 

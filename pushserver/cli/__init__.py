@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pushserver import __version__, logs
 from pushserver.cli.command import Command
 from pushserver.cli.connect import CONNECT
+from pushserver.cli.consume import CONSUME
 from pushserver.cli.pods import PODS
 from pushserver.cli.publish import PUBLISH
 from pushserver.cli.seed import SEED
@@ -89,6 +90,7 @@ COMMANDS = {
     "connect": CONNECT,
     "token": TOKEN,
     "pods": PODS,
+    "consume": CONSUME,
     "check-config": CHECK_CONFIG,
 }
 """The commands by name, in the order of `--help`."""

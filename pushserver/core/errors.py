@@ -14,6 +14,10 @@
     ├── SinkError               an exposure was not accepted
     │   ├── SinkUnavailableError    trying again helps
     │   └── SinkRefusedError        topic missing or not permitted: an operator is needed
+    ├── InvalidEventError       what was read is no exposure event
+    ├── SourceError             exposure events cannot be read now
+    ├── DatabaseError           the database of exposures did not do what was asked
+    │   └── DatabaseRefusedError    it refuses just these values: trying again does not help
     └── TakenOverError          a newer process holds this pod's name
 
 Each class holds its facts and writes its own text.
@@ -23,8 +27,11 @@ from __future__ import annotations
 
 __all__ = [
     "ConfigError",
+    "DatabaseError",
+    "DatabaseRefusedError",
     "IdReusedError",
     "InvalidContentError",
+    "InvalidEventError",
     "InvalidFieldError",
     "InvalidNameError",
     "NotAuthenticatedError",
@@ -33,6 +40,7 @@ __all__ = [
     "SinkError",
     "SinkRefusedError",
     "SinkUnavailableError",
+    "SourceError",
     "StoreError",
     "StoreRefusedError",
     "StoreUnavailableError",
@@ -136,6 +144,37 @@ class SinkUnavailableError(SinkError):
 
 class SinkRefusedError(SinkError):
     """The sink has no such topic or gives no permission; an operator is needed."""
+
+
+class InvalidEventError(PushServerError, ValueError):
+    """What was read is no exposure event. `reason` is a short class for metrics, `detail` says where."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}")
+
+
+class SourceError(PushServerError):
+    """Exposure events cannot be read, or acknowledged, now; trying again may help. `kind` is for metrics."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        self.kind = kind
+        self.reason = reason
+        super().__init__(f"{kind}: {reason}")
+
+
+class DatabaseError(PushServerError):
+    """The database of exposures did not do what was asked; it may have. `kind` is for metrics."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        self.kind = kind
+        self.reason = reason
+        super().__init__(f"{kind}: {reason}")
+
+
+class DatabaseRefusedError(DatabaseError):
+    """The database refuses just these values, and stored none of them; without them it works."""
 
 
 class TakenOverError(PushServerError):

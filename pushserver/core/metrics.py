@@ -21,6 +21,7 @@ class Metrics:
         self._redis()
         self._exposure()
         self._api()
+        self._consume()
         self.loop_lag = self._histogram("loop_lag_seconds", "Delay of a timer of the event loop")
         self.pod_boot = self._gauge("pod_boot", "Boot number under which this process is registered")
         self.task_failures = self._counter("task_failures", "Background tasks that ended with an error")
@@ -77,6 +78,19 @@ class Metrics:
     def _api(self) -> None:
         self.api_requests = self._counter("api_requests", "Calls of the API", "call", "status")
         self.publishes = self._counter("publishes", "Messages asked for by back ends, by result", "result")
+
+    def _consume(self) -> None:
+        self.consumed_events = self._counter(
+            "consumed_events", "Exposure events committed, dead ones included"
+        )
+        self.consumed = self._counter("consumed_exposures", "Exposures committed: new, or known", "result")
+        self.consume_dead_letters = self._counter("consume_dead_letters", "Events refused", "reason")
+        self.consume_failures = self._counter(
+            "consume_failures", "Tries of the consumer that failed", "where", "kind"
+        )
+        self.consume_seconds = self._histogram("consume_batch_seconds", "From a batch to its commit")
+        self.consume_lag = self._gauge("consume_lag_seconds", "From the confirm to the commit, last batch")
+        self.consume_held = self._gauge("consume_held_events", "Events read and not acknowledged yet")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"pushserver_{name}", text, labels, registry=self.registry)

@@ -1,4 +1,4 @@
-"""Google's publisher client on our loop: the emulator or Google, reconnecting promptly."""
+"""Google's clients on our loop: the emulator or Google, reconnecting promptly."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from typing import Any
 
 import google.auth
 import grpc.aio  # type: ignore[import-untyped]  # grpcio ships no types
-from google.pubsub_v1 import PublisherAsyncClient
+from google.pubsub_v1 import PublisherAsyncClient, SubscriberAsyncClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
+from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
 
-__all__ = ["connect_publisher"]
+__all__ = ["connect_publisher", "connect_subscriber"]
 
 _CHANNEL_OPTIONS = (
     # Left alone, gRPC waits up to two minutes before it looks whether the server is back.
     ("grpc.initial_reconnect_backoff_ms", 250),
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # Left alone, gRPC takes 4 MB, and Pub/Sub's messages have up to 10.
+    ("grpc.max_receive_message_length", -1),
 )
 
 _EMULATOR_OPTIONS = (
@@ -39,6 +42,20 @@ async def connect_publisher(emulator_host: str) -> PublisherAsyncClient:
     scopes = PublisherGrpcAsyncIOTransport.AUTH_SCOPES
     credentials, _ = await asyncio.to_thread(google.auth.default, scopes=scopes)
     return PublisherAsyncClient(credentials=credentials, transport=_google_transport)
+
+
+async def connect_subscriber(emulator_host: str) -> SubscriberAsyncClient:
+    """As `connect_publisher`, a client for reading."""
+    if emulator_host:
+        channel = grpc.aio.insecure_channel(emulator_host, options=_EMULATOR_OPTIONS)
+        return SubscriberAsyncClient(transport=SubscriberGrpcAsyncIOTransport(channel=channel))
+    scopes = SubscriberGrpcAsyncIOTransport.AUTH_SCOPES
+    credentials, _ = await asyncio.to_thread(google.auth.default, scopes=scopes)
+    return SubscriberAsyncClient(credentials=credentials, transport=_google_subscriber_transport)
+
+
+def _google_subscriber_transport(**settings: Any) -> SubscriberGrpcAsyncIOTransport:
+    return SubscriberGrpcAsyncIOTransport(channel=_google_channel, **settings)
 
 
 def _google_transport(**settings: Any) -> PublisherGrpcAsyncIOTransport:

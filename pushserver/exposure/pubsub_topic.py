@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
@@ -15,21 +14,9 @@ from pushserver.core.errors import SinkError, SinkRefusedError, SinkUnavailableE
 from pushserver.exposure.backoff import Backoff
 from pushserver.exposure.event import Event
 from pushserver.exposure.pubsub_client import connect_publisher
+from pushserver.exposure.pubsub_status import PASSING, emulator, one_line, status_of
 
 __all__ = ["PubSubTopic"]
-
-_PASSING = frozenset(
-    {
-        "aborted",
-        "cancelled",
-        "deadline_exceeded",
-        "internal",
-        "resource_exhausted",
-        "unavailable",
-        "unknown",
-    }
-)
-"""gRPC statuses after which the same request may be accepted; after any other an operator is needed."""
 
 Connect = Callable[[str], Awaitable[PublisherAsyncClient]]
 
@@ -53,9 +40,7 @@ class PubSubTopic:
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.name = name
-        self._emulator_host = (
-            os.environ.get("PUBSUB_EMULATOR_HOST", "") if emulator_host is None else emulator_host
-        )
+        self._emulator_host = emulator(emulator_host)
         self._attempts = attempts
         self._timeout_s = timeout_s
         self._connect = connect
@@ -135,17 +120,11 @@ class PubSubTopic:
                 try:
                     self._client = await self._connect(self._emulator_host)
                 except GoogleAuthError as error:
-                    raise SinkRefusedError("credentials", _one_line(str(error))) from None
+                    raise SinkRefusedError("credentials", one_line(str(error))) from None
             return self._client
 
 
 def _sink_error(error: GoogleAPICallError) -> SinkError:
-    status = error.grpc_status_code
-    kind = "unknown" if status is None else status.name.lower()
-    known = SinkUnavailableError if kind in _PASSING else SinkRefusedError
-    return known(kind, _one_line(error.message))
-
-
-def _one_line(text: str) -> str:
-    """What a server said, fit for a log line."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text[:200]).split())
+    status = status_of(error)
+    known = SinkUnavailableError if status in PASSING else SinkRefusedError
+    return known(status, one_line(error.message))

@@ -83,6 +83,14 @@ class ExposureStream:
             if entries or start == b"0-0":
                 return entries
 
+    async def touch(self, consumer: str, ids: Sequence[bytes]) -> None:
+        """Make `consumer`'s entries count as touched just now, so that nobody claims them.
+
+        An entry that was claimed meanwhile comes back to `consumer`; one that was finished stays gone.
+        """
+        command: list[Argument] = ["XCLAIM", self._key, GROUP, consumer, 0, *ids, "JUSTID"]
+        await self._with_group(lambda: self._commands.call(*command))
+
     async def finish(self, ids: Sequence[bytes]) -> None:
         """Remove entries. Twice is once."""
         # Deleted and answered before it is acknowledged: cut between the two, a deleted entry stays on a

@@ -18,6 +18,7 @@ BOUNDED = {
     ("change",): "written or removed",
     ("where",): "published or spooled",
     ("call", "status"): "a call of the API and the class of its status",
+    ("where", "kind"): "source or database, and the class of an error",
 }
 
 

@@ -1,0 +1,183 @@
+"""The consumer as a process: build, listen for who looks, consume until a signal, exit.
+
+engine (development) -> listener -> database -> source -> (signal) -> the batch under way -> exit
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from tornado.netutil import bind_sockets
+
+from pushserver.config import Settings
+from pushserver.core.errors import ConfigError
+from pushserver.core.metrics import Metrics
+from pushserver.database.database import Database
+from pushserver.database.intake import Intake
+from pushserver.development import DATA_DIRECTORY
+from pushserver.exposure.consumer import Consumer
+from pushserver.exposure.pubsub_source import PubSubSource
+from pushserver.exposure.pubsub_subscription import PubSubSubscription
+from pushserver.exposure.source import Source
+from pushserver.exposure.stream_source import StreamSource
+from pushserver.parts import build_stores
+from pushserver.stores.embedded import EmbeddedValkey, embedded_url
+from pushserver.web.probe import probe_server
+
+__all__ = ["run"]
+
+log = structlog.get_logger(__name__)
+
+SHOW_S = 1.0
+"""Between two progress lines on a terminal."""
+TELL_S = 60.0
+"""Between two in a log."""
+
+
+def run(settings: Settings) -> int:
+    """Consume until SIGTERM or SIGINT; the exit code.
+
+    Raises `ConfigError` for a port that is taken or a database of a newer version, and `StoreError` when
+    the embedded engine does not start. Anything else that is away is waited for.
+    """
+    engine = None
+    if settings.development and settings.consume.source == "stream":
+        engine = EmbeddedValkey(DATA_DIRECTORY / "valkey")
+        engine.start()
+    try:
+        return asyncio.run(_run(settings))
+    finally:
+        if engine is not None:
+            engine.stop()
+
+
+async def _run(settings: Settings) -> int:
+    metrics = Metrics()
+    database = Database(
+        settings.consume.database_url.get_secret_value(), timeout_s=settings.consume.timeout_s
+    )
+    intake = Intake(database, timeout_s=settings.consume.timeout_s)
+    try:
+        async with _source(settings, metrics) as source:
+            await _consume(settings, Consumer(source, intake, metrics), metrics)
+            # Within the time of an orderly exit, whatever is away.
+            await _within(settings.drain.timeout_s / 2, source.close())
+    finally:
+        await _within(settings.drain.timeout_s / 2, intake.close())
+    return 0
+
+
+async def _consume(settings: Settings, consumer: Consumer, metrics: Metrics) -> None:
+    sockets = _bind(settings)
+    server = probe_server(metrics, lambda: consumer.away)
+    server.add_sockets(sockets)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _signalled, consumer, number)
+    log.info(
+        "consume.started", source=settings.consume.source, port=sockets[0].getsockname()[1], pid=os.getpid()
+    )
+    progress = asyncio.create_task(_show_progress(metrics), name="progress")
+    try:
+        await consumer.run()
+    finally:
+        progress.cancel()
+        await asyncio.wait([progress])
+        server.stop()
+        await server.close_all_connections()
+        for sock in sockets:
+            sock.close()
+    log.info("consume.stopped", **_figures(metrics))
+
+
+def _signalled(consumer: Consumer, number: signal.Signals) -> None:
+    log.info("consume.stopping", signal=number.name)
+    consumer.stop()
+
+
+@asynccontextmanager
+async def _source(settings: Settings, metrics: Metrics) -> AsyncIterator[Source]:
+    consume = settings.consume
+    if consume.source == "pubsub":
+        subscription = PubSubSubscription(consume.subscription, settings.exposure.topic)
+        source = PubSubSource(
+            subscription, metrics, batch_events=consume.batch_events, batch_bytes=consume.batch_bytes
+        )
+        try:
+            yield source
+        finally:
+            await source.close()
+        return
+    folder = DATA_DIRECTORY / "valkey"
+    url = embedded_url(folder) if settings.development else settings.redis.url.get_secret_value()
+    name = _consumer_name()
+    stores = build_stores(settings, url, name, metrics)
+    stream = StreamSource(
+        stores.exposures,
+        name,
+        metrics,
+        batch_events=consume.batch_events,
+        batch_bytes=consume.batch_bytes,
+        claim_after_s=consume.claim_after_s,
+    )
+    try:
+        yield stream
+    finally:
+        await stream.close()
+        await stores.close()
+
+
+def _consumer_name() -> str:
+    """Of this process only: a name that came back would take what is pending under it for its own."""
+    return f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
+
+
+def _bind(settings: Settings) -> list[socket.socket]:
+    host, port = settings.consume.host, settings.consume.port
+    try:
+        return bind_sockets(port, address=host)
+    except OSError as error:
+        raise ConfigError("consume.port", f"{host}:{port} cannot be used: {error.strerror}") from None
+
+
+async def _within(seconds: float, work: object) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await work  # type: ignore[misc]
+    except TimeoutError:
+        log.warning("consume.left_behind", after_s=seconds)
+
+
+def _figures(metrics: Metrics) -> dict[str, int]:
+    value = metrics.registry.get_sample_value
+    new = value("pushserver_consumed_exposures_total", {"result": "new"}) or 0
+    known = value("pushserver_consumed_exposures_total", {"result": "known"}) or 0
+    return {"stored": int(new), "known": int(known)}
+
+
+async def _show_progress(metrics: Metrics) -> None:
+    """One line that is written over on a terminal; in a log now and then, if there is news."""
+    terminal = sys.stderr.isatty()
+    shown, told_at = _figures(metrics), time.monotonic()
+    while True:
+        await asyncio.sleep(SHOW_S)
+        figures = _figures(metrics)
+        if figures == shown:
+            continue
+        if terminal:
+            text = f"\r{figures['stored']} exposures stored, {figures['known']} known already "
+            print(text, end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - told_at >= TELL_S:
+            log.info("consume.progress", **figures)
+            told_at = time.monotonic()
+        else:
+            continue
+        shown = figures

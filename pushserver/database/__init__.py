@@ -1,0 +1,1 @@
+"""The database of exposures, SQLite or PostgreSQL: one row for each."""
