@@ -93,7 +93,7 @@ class Database:
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         with self._engine.connect() as plain:
-            connection = plain.execution_options(writes=True)
+            connection = plain.execution_options(writes=True, preserve_rowcount=True)
             self._raw = connection.connection.dbapi_connection
             try:
                 with connection.begin():
@@ -145,7 +145,7 @@ def _add(connection: Connection, table: Table, rows: Sequence[Row]) -> int:
 def _postgresql_insert(table: Table) -> Insert:
     """One statement for any number of rows: each column travels as an array."""
     arrays = [bindparam(column.name, type_=postgresql.ARRAY(column.type)) for column in table.columns]
-    rows = func.unnest(*arrays).table_valued(*table.columns.keys())
+    rows = func.unnest(*arrays).table_valued(*table.columns.keys()).render_derived()
     inserted = postgresql.insert(table).from_select(table.columns.keys(), select(rows))
     return inserted.on_conflict_do_nothing()
 

