@@ -1,28 +1,34 @@
-"""The source `pubsub`: a stream of messages read ahead within bounds, each kept until it is acknowledged.
+"""The source `pubsub`: messages pulled ahead within bounds, each kept until it is acknowledged.
 
-pump    stream -> buffer            waits while the buffer is full; opens the stream again when it breaks
-extend  keeps what is held from being given out again
+pull    subscription -> buffer      asks for what there is room for
+extend  keeps what is held for longer from being given out again
 receive buffer -> the consumer
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 import structlog
 
 from pushserver.core.errors import SourceError
 from pushserver.core.metrics import Metrics
 from pushserver.exposure.backoff import Backoff
-from pushserver.exposure.pubsub_subscription import ACK_DEADLINE_S, PubSubSubscription
+from pushserver.exposure.portion import Portion
+from pushserver.exposure.pubsub_subscription import EXTEND_TO_S, FIRST_DEADLINE_S, PubSubSubscription
 from pushserver.exposure.source import Delivery
 
 __all__ = ["PubSubSource"]
 
 log = structlog.get_logger(__name__)
+
+PULLS = 2
+"""On their way at a time: while one waits for more, the other brings what is there."""
 
 HELD_BATCHES = 4
 """Batches held at most: one that is being stored, the others read ahead."""
@@ -31,6 +37,12 @@ RECEIVE_S = 1.0
 GIVE_BACK_S = 1.0
 FIRST_RETRY_S = 0.1
 MOST_RETRY_S = 10.0
+
+
+class _Held(NamedTuple):
+    size: int
+    until: float
+    """When Pub/Sub gives it out again, at the earliest."""
 
 
 class PubSubSource:
@@ -43,20 +55,22 @@ class PubSubSource:
         *,
         batch_events: int,
         batch_bytes: int,
-        extend_s: float = ACK_DEADLINE_S / 3,
+        clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._subscription = subscription
         self._gauge = metrics.consume_held
         self._batch_events = batch_events
         self._batch_bytes = batch_bytes
-        self._extend_s = extend_s
+        self._clock = clock
         self._pause = pause
         self._backoff = Backoff(FIRST_RETRY_S, MOST_RETRY_S)
+        self._portion = Portion(batch_events, batch_bytes)
         self._buffer: deque[Delivery] = deque()
-        self._held: dict[str, int] = {}
-        """Size of each message that was read and is not finished, by the id that acknowledges it."""
+        self._held: dict[str, _Held] = {}
+        """What was read and is not finished, by the id that acknowledges it."""
         self._held_bytes = 0
+        self._asked = 0
         self._changed = asyncio.Condition()
         self._fault: SourceError | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -65,13 +79,11 @@ class PubSubSource:
         """Connect, make the subscription on the emulator, and begin to read."""
         await self._subscription.open()
         if not self._tasks:
-            self._tasks = [
-                asyncio.create_task(self._pump(), name="pubsub stream"),
-                asyncio.create_task(self._keep_extending(), name="pubsub leases"),
-            ]
+            work = [*(self._pull() for _ in range(PULLS)), self._keep_extending()]
+            self._tasks = [asyncio.create_task(one, name="pubsub source") for one in work]
 
     async def receive(self) -> Sequence[Delivery]:
-        """The next batch; raises what broke the stream once more than once."""
+        """The next batch; raises what the last pull raised, once what was read before is out."""
         async with self._changed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(RECEIVE_S):
@@ -87,7 +99,8 @@ class PubSubSource:
         # Let go of before it is asked: what Pub/Sub does not hear must run out.
         async with self._changed:
             for ack_id in ids:
-                self._held_bytes -= self._held.pop(ack_id, 0)
+                if ack_id in self._held:
+                    self._held_bytes -= self._held.pop(ack_id).size
             self._gauge.set(len(self._held))
             self._changed.notify_all()
         await self._subscription.acknowledge(ids)
@@ -116,42 +129,45 @@ class PubSubSource:
             batch.append(self._buffer.popleft())
         return batch
 
-    async def _pump(self) -> None:
-        failures = 0
+    async def _pull(self) -> None:
         while True:
             try:
-                async for deliveries in self._subscription.messages(
-                    held_events=HELD_BATCHES * self._batch_events, held_bytes=HELD_BATCHES * self._batch_bytes
-                ):
-                    failures = 0
-                    self._backoff.reset()
-                    await self._buffered(deliveries)
+                await self._pull_once()
             except SourceError as error:
-                # A stream is cut now and then, by Google too: only what happens again at once is a fault.
-                failures += 1
-                if failures > 1:
-                    await self._tell(error)
+                await self._tell(error)
             except Exception as error:
-                log.exception("consume.stream_broken")
+                # Nothing may end the pulling: a consumer that reads nothing looks like one without work.
+                log.exception("consume.pull_broken")
                 await self._tell(SourceError("unexpected", type(error).__name__))
+            else:
+                self._backoff.reset()
+                continue
             await self._pause(self._backoff.next_s())
 
-    async def _buffered(self, deliveries: Sequence[Delivery]) -> None:
-        """Add what came, and wait for room before more is read."""
+    async def _pull_once(self) -> None:
         async with self._changed:
+            await self._changed.wait_for(lambda: self._room() > 0)
+            count = self._room()
+            self._asked += count
+        try:
+            deliveries = await self._subscription.pull(count)
+        finally:
+            self._asked -= count
+        self._portion.learn([len(one.data) for one in deliveries])
+        async with self._changed:
+            until = self._clock() + FIRST_DEADLINE_S
             for one in deliveries:
-                self._held[one.handle] = len(one.data)
+                self._held[one.handle] = _Held(len(one.data), until)
                 self._held_bytes += len(one.data)
             self._buffer += deliveries
             self._gauge.set(len(self._held))
             self._changed.notify_all()
-            await self._changed.wait_for(self._has_room)
 
-    def _has_room(self) -> bool:
-        return (
-            len(self._held) < HELD_BATCHES * self._batch_events
-            and self._held_bytes < HELD_BATCHES * self._batch_bytes
-        )
+    def _room(self) -> int:
+        """Messages to ask for now; 0 while as much is held or asked for as may be."""
+        events = HELD_BATCHES * self._batch_events - len(self._held) - self._asked
+        bytes_left = HELD_BATCHES * self._batch_bytes - self._held_bytes
+        return self._portion.count(events, bytes_left) if events > 0 and bytes_left > 0 else 0
 
     async def _tell(self, fault: SourceError) -> None:
         async with self._changed:
@@ -159,7 +175,14 @@ class PubSubSource:
             self._changed.notify_all()
 
     async def _keep_extending(self) -> None:
+        """Most is finished long before; what is not is extended twice before its time is up."""
         while True:
-            await self._pause(self._extend_s)
+            await self._pause(FIRST_DEADLINE_S / 3)
+            soon = self._clock() + 2 * FIRST_DEADLINE_S / 3
+            due = [ack_id for ack_id, held in self._held.items() if held.until < soon]
             with suppress(SourceError):
-                await self._subscription.extend(list(self._held))
+                await self._subscription.extend(due)
+                until = self._clock() + EXTEND_TO_S
+                for ack_id in due:
+                    if ack_id in self._held:
+                        self._held[ack_id] = self._held[ack_id]._replace(until=until)

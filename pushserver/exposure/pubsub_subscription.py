@@ -1,15 +1,17 @@
-"""One Pub/Sub subscription: a stream of its messages, acknowledging them, and what its errors mean."""
+"""One Pub/Sub subscription: pulling its messages, acknowledging them, and what its errors mean.
+
+By pulls, not by a stream: a pull asks for as many messages as there is room for, no more. And Google's
+emulator goes on feeding a stream whose client was killed; nobody else gets what it gave there.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from google.api_core.exceptions import AlreadyExists, GoogleAPICallError, NotFound
+from google.api_core.exceptions import AlreadyExists, DeadlineExceeded, GoogleAPICallError, NotFound
 from google.auth.exceptions import GoogleAuthError
-from google.pubsub_v1 import StreamingPullRequest, StreamingPullResponse, SubscriberAsyncClient
+from google.pubsub_v1 import PullResponse, SubscriberAsyncClient
 
 from pushserver.core.errors import SourceError
 from pushserver.exposure.pubsub_client import connect_publisher, connect_subscriber
@@ -18,11 +20,14 @@ from pushserver.exposure.source import Delivery
 
 __all__ = ["PubSubSubscription"]
 
-ACK_DEADLINE_S = 60
-"""Seconds after which Pub/Sub gives a message out again, unless it is extended."""
+EXTEND_TO_S = 60
+"""Seconds after which Pub/Sub gives a message out again whose time was extended."""
 
-HEARTBEAT_S = 25.0
-"""Between signs of life on a stream; without any, Google closes it."""
+FIRST_DEADLINE_S = 10
+"""The least time, and the usual one, that a subscription gives for a message, unless it is extended."""
+
+PULL_S = 20.0
+"""How long a pull waits for a message."""
 
 IDS_AT_ONCE = 1000
 """Acknowledged in one request, which may have 512 KiB: an id has some 200 bytes."""
@@ -53,7 +58,6 @@ class PubSubSubscription:
         self._timeout_s = timeout_s
         self._connect = connect
         self._client: SubscriberAsyncClient | None = None
-        self._id = uuid.uuid4().hex
 
     async def open(self) -> None:
         """Connect, and make it on the emulator."""
@@ -62,28 +66,24 @@ class PubSubSubscription:
             if self._emulator_host:
                 await self._create(client)
 
-    async def messages(self, *, held_events: int, held_bytes: int) -> AsyncIterator[Sequence[Delivery]]:
-        """Messages as they come, until the stream breaks; Pub/Sub stops at so many not acknowledged.
-
-        Ends without an error when Pub/Sub ends the stream, as it does now and then.
-        """
-        first = StreamingPullRequest(
-            subscription=self.name,
-            stream_ack_deadline_seconds=ACK_DEADLINE_S,
-            client_id=self._id,
-            max_outstanding_messages=held_events,
-            max_outstanding_bytes=held_bytes,
-        )
+    async def pull(self, count: int) -> Sequence[Delivery]:
+        """Up to `count` messages as soon as there are any; none after `PULL_S`."""
         with self._as_source_errors():
             client = await self._connected()
             try:
-                stream = await client.streaming_pull(requests=_requests(first), retry=None, timeout=None)
-                async for response in stream:
-                    yield _deliveries(response)
+                answer = await client.pull(
+                    subscription=self.name, max_messages=count, retry=None, timeout=PULL_S
+                )
+            except DeadlineExceeded:
+                return []
             except NotFound:
                 if not self._emulator_host:
                     raise
                 await self._create(client)
+                return []
+        # protobuf's own messages: proto-plus' wrappers cost ten times the CPU.
+        raw = PullResponse.pb(answer)
+        return [Delivery(one.ack_id, one.message.data) for one in raw.received_messages]
 
     async def acknowledge(self, ids: Sequence[str]) -> None:
         """These need not come again."""
@@ -94,7 +94,7 @@ class PubSubSubscription:
                     subscription=self.name, ack_ids=part, retry=None, timeout=self._timeout_s
                 )
 
-    async def extend(self, ids: Sequence[str], seconds: int = ACK_DEADLINE_S) -> None:
+    async def extend(self, ids: Sequence[str], seconds: int = EXTEND_TO_S) -> None:
         """Give these out again after `seconds` from now, not before; 0 is at once."""
         with self._as_source_errors():
             client = await self._connected()
@@ -129,7 +129,7 @@ class PubSubSubscription:
             await client.create_subscription(
                 name=self.name,
                 topic=self._topic,
-                ack_deadline_seconds=ACK_DEADLINE_S,
+                ack_deadline_seconds=FIRST_DEADLINE_S,
                 retry=None,
                 timeout=self._timeout_s,
             )
@@ -144,20 +144,6 @@ class PubSubSubscription:
             raise SourceError(status_of(error), one_line(error.message)) from None
         except GoogleAuthError as error:
             raise SourceError("credentials", one_line(str(error))) from None
-
-
-async def _requests(first: StreamingPullRequest) -> AsyncIterator[StreamingPullRequest]:
-    """What goes up the stream: what is asked for, then signs of life. It ends with the stream."""
-    yield first
-    while True:
-        await asyncio.sleep(HEARTBEAT_S)
-        yield StreamingPullRequest()
-
-
-def _deliveries(response: StreamingPullResponse) -> list[Delivery]:
-    # protobuf's own messages: proto-plus' wrappers cost ten times the CPU.
-    raw = StreamingPullResponse.pb(response)
-    return [Delivery(one.ack_id, one.message.data) for one in raw.received_messages]
 
 
 def _parts(ids: Sequence[str]) -> Iterator[list[str]]:

@@ -11,11 +11,11 @@ from typing import Protocol
 from pushserver.core.errors import SourceError, StoreError
 from pushserver.core.metrics import Metrics
 from pushserver.exposure.mover import FORGET_AFTER_MS, Entries, Spool
+from pushserver.exposure.portion import Portion
 from pushserver.exposure.source import Delivery
 
 __all__ = ["HoldingSpool", "StreamSource"]
 
-FIRST_COUNT = 50
 LOOK_S = 0.1
 """Between two looks into a stream that is empty."""
 
@@ -50,11 +50,9 @@ class StreamSource:
         self._spool = spool
         self._consumer = consumer
         self._held_gauge = metrics.consume_held
-        self._batch_events = batch_events
-        self._batch_bytes = batch_bytes
         self._claim_after_s = claim_after_s
         self._clock = clock
-        self._count = min(FIRST_COUNT, batch_events)
+        self._portion = Portion(batch_events, batch_bytes)
         self._claim_at = 0.0
         self._unfinished = False
         self._held: set[bytes] = set()
@@ -76,7 +74,7 @@ class StreamSource:
                 entries = await self._next(unfinished)
                 self._unfinished = unfinished and bool(entries)
                 if entries:
-                    self._learn(entries)
+                    self._portion.learn([len(data) for _, data in entries])
                     self._hold_on({entry_id for entry_id, _ in entries})
                     return [Delivery(entry_id.decode(), data) for entry_id, data in entries]
                 await asyncio.sleep(LOOK_S)
@@ -100,17 +98,18 @@ class StreamSource:
             await asyncio.wait([holding])
 
     async def _next(self, unfinished: bool) -> Entries:
+        count = self._portion.count()
         if unfinished:
-            left = await self._spool.read_pending(self._consumer, self._count)
+            left = await self._spool.read_pending(self._consumer, count)
             if left:
                 return await self._without_deleted(left)
         now = self._clock()
         if now >= self._claim_at:
-            claimed = await self._spool.claim(self._consumer, self._count, int(self._claim_after_s * 1000))
+            claimed = await self._spool.claim(self._consumer, count, int(self._claim_after_s * 1000))
             if claimed:
                 return await self._without_deleted(claimed)
             self._claim_at = now + self._claim_after_s / 4
-        return await self._spool.read_new(self._consumer, self._count)
+        return await self._spool.read_new(self._consumer, count)
 
     async def _without_deleted(self, entries: Entries) -> Entries:
         """Entries without data are those that somebody finished and whose acknowledgement was cut off."""
@@ -118,11 +117,6 @@ class StreamSource:
         if deleted:
             await self._spool.finish(deleted)
         return [(entry_id, data) for entry_id, data in entries if data]
-
-    def _learn(self, entries: Entries) -> None:
-        """How many entries make `batch_bytes`, for the next reading; it grows by doubling."""
-        mean = sum(len(data) for _, data in entries) // len(entries) + 1
-        self._count = max(1, min(self._batch_events, self._count * 2, self._batch_bytes // mean))
 
     def _hold_on(self, ids: set[bytes]) -> None:
         self._held = ids
