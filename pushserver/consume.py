@@ -24,18 +24,22 @@ from pushserver.database.database import Database
 from pushserver.database.intake import Intake
 from pushserver.development import DATA_DIRECTORY
 from pushserver.exposure.consumer import Consumer
-from pushserver.exposure.pubsub_source import PubSubSource
-from pushserver.exposure.pubsub_subscription import PubSubSubscription
 from pushserver.exposure.source import Source
 from pushserver.exposure.stream_source import StreamSource
-from pushserver.parts import build_stores
+from pushserver.stores.client import connect
+from pushserver.stores.commands import Commands
 from pushserver.stores.embedded import EmbeddedValkey, embedded_url
+from pushserver.stores.exposure_stream import ExposureStream
+from pushserver.stores.keys import Keys
 from pushserver.web.probe import probe_server
 
 __all__ = ["run"]
 
 log = structlog.get_logger(__name__)
 
+REDIS_CONNECTIONS = 2
+CLOSE_S = 0.5
+"""What Redis may take to answer what was asked last."""
 SHOW_S = 1.0
 """Between two progress lines on a terminal."""
 TELL_S = 60.0
@@ -68,8 +72,6 @@ async def _run(settings: Settings) -> int:
     try:
         async with _source(settings, metrics) as source:
             await _consume(settings, Consumer(source, intake, metrics), metrics)
-            # Within the time of an orderly exit, whatever is away.
-            await _within(settings.drain.timeout_s / 2, source.close())
     finally:
         await _within(settings.drain.timeout_s / 2, intake.close())
     return 0
@@ -105,34 +107,50 @@ def _signalled(consumer: Consumer, number: signal.Signals) -> None:
 
 @asynccontextmanager
 async def _source(settings: Settings, metrics: Metrics) -> AsyncIterator[Source]:
+    pubsub = settings.consume.source == "pubsub"
+    async with _pubsub(settings, metrics) if pubsub else _stream(settings, metrics) as source:
+        yield source
+
+
+@asynccontextmanager
+async def _pubsub(settings: Settings, metrics: Metrics) -> AsyncIterator[Source]:
+    # Google's client takes a second to load, and 50 MB.
+    from pushserver.exposure.pubsub_source import PubSubSource  # noqa: PLC0415
+    from pushserver.exposure.pubsub_subscription import PubSubSubscription  # noqa: PLC0415
+
     consume = settings.consume
-    if consume.source == "pubsub":
-        subscription = PubSubSubscription(consume.subscription, settings.exposure.topic)
-        source = PubSubSource(
-            subscription, metrics, batch_events=consume.batch_events, batch_bytes=consume.batch_bytes
-        )
-        try:
-            yield source
-        finally:
-            await source.close()
-        return
-    folder = DATA_DIRECTORY / "valkey"
-    url = embedded_url(folder) if settings.development else settings.redis.url.get_secret_value()
-    name = _consumer_name()
-    stores = build_stores(settings, url, name, metrics)
-    stream = StreamSource(
-        stores.exposures,
-        name,
+    source = PubSubSource(
+        PubSubSubscription(consume.subscription, settings.exposure.topic),
+        metrics,
+        batch_events=consume.batch_events,
+        batch_bytes=consume.batch_bytes,
+    )
+    try:
+        yield source
+    finally:
+        await source.close()
+
+
+@asynccontextmanager
+async def _stream(settings: Settings, metrics: Metrics) -> AsyncIterator[Source]:
+    consume, redis = settings.consume, settings.redis
+    url = embedded_url(DATA_DIRECTORY / "valkey") if settings.development else redis.url.get_secret_value()
+    client = connect(url, timeout_ms=redis.timeout_ms, max_connections=REDIS_CONNECTIONS)
+    commands = Commands(client, metrics, timeout_s=redis.timeout_ms / 1000)
+    source = StreamSource(
+        ExposureStream(commands, Keys(redis.prefix).exposures, settings.exposure.spool_max),
+        _consumer_name(),
         metrics,
         batch_events=consume.batch_events,
         batch_bytes=consume.batch_bytes,
         claim_after_s=consume.claim_after_s,
     )
     try:
-        yield stream
+        yield source
     finally:
-        await stream.close()
-        await stores.close()
+        await source.close()
+        await _within(CLOSE_S, commands.close())
+        await client.aclose()
 
 
 def _consumer_name() -> str:

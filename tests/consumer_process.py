@@ -50,6 +50,7 @@ class ConsumerProcess:
         )
         self.expected_errors: set[str] = set()
         self.port = 0
+        self.killed = False
 
     @property
     def pid(self) -> int:
@@ -102,6 +103,7 @@ class ConsumerProcess:
 
     def kill(self) -> None:
         """End it at once (kill -9)."""
+        self.killed = True
         os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
 

@@ -108,11 +108,11 @@ async def spool(server: RedisServer) -> AsyncIterator[ExposureStream]:
 
 async def die_and_replace(team: Consumers, url: str) -> None:
     """Two work; one is killed in the middle, and another one comes."""
-    victim, other = await team.start(), await team.start()
+    victim, other = await asyncio.gather(team.start(), team.start())
     other.expected_errors = {"consume.away"}
     await eventually(lambda: stored(url) > 1500, 30)
     victim.kill()
-    assert stored(url) < len(EXPECTED), "it was over before the kill"
+    assert stored(url) < len(EXPECTED) / 2, "it was over before the kill"
     third = await team.start()
     third.expected_errors = {"consume.away"}
 
@@ -120,8 +120,7 @@ async def die_and_replace(team: Consumers, url: str) -> None:
 async def all_there(team: Consumers, url: str) -> None:
     """Each of them once, and nothing else; then the consumers leave in order."""
     await eventually(lambda: stored(url) >= len(EXPECTED), 60)
-    for consumer in team.all[1:]:
-        await consumer.stop()
+    await asyncio.gather(*(consumer.stop() for consumer in team.all if not consumer.killed))
     assert ask(url, "SELECT count(*), count(DISTINCT event_id) FROM exposures") == [(len(EXPECTED),) * 2]
     assert {str(row[0]) for row in ask(url, "SELECT event_id FROM exposures")} == EXPECTED
     assert ask(url, "SELECT count(*) FROM exposures_readable WHERE categories IS NULL") == [(0,)]
@@ -152,8 +151,8 @@ async def test_from_the_stream_every_exposure_is_stored_once(redis_server: Redis
         outlet = Outlet(StreamSink(stream, Metrics(), Alarm()), None, "pod-1", Metrics())
         await outlet.start()
         with consumers(settings(url, redis_server, claim_after_s=1)) as team:
-            await send(outlet, [Event("", "", 0, b"poison"), *events[: len(events) // 2]])
-            await die_and_replace(team, url)
+            poisoned = [Event("", "", 0, b"poison"), *events[: len(events) // 2]]
+            await asyncio.gather(send(outlet, poisoned), die_and_replace(team, url))
             redis_server.kill()
             sending = asyncio.create_task(send(outlet, events[len(events) // 2 :]))
             await asyncio.sleep(0.3)
@@ -185,8 +184,8 @@ async def test_from_pubsub_every_exposure_is_stored_once(
         given = settings(url, redis_server, source="pubsub", subscription=subscription)
         environ = {"PUBSUB_EMULATOR_HOST": pubsub_emulator.host}
         with consumers({**given, "exposure": {"topic": topic}}, environ=environ) as team:
-            await send(outlet, [Event("", "", 0, b"poison"), *events[: len(events) // 2]])
-            await die_and_replace(team, url)
+            poisoned = [Event("", "", 0, b"poison"), *events[: len(events) // 2]]
+            await asyncio.gather(send(outlet, poisoned), die_and_replace(team, url))
             proxy.refuse()
             await send(outlet, events[len(events) // 2 :])
             assert await stream.length() > 0
