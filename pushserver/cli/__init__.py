@@ -15,6 +15,7 @@ from pushserver import __version__, logs
 from pushserver.cli.command import Command
 from pushserver.cli.connect import CONNECT
 from pushserver.cli.consume import CONSUME
+from pushserver.cli.exposures import EXPOSURES
 from pushserver.cli.pods import PODS
 from pushserver.cli.publish import PUBLISH
 from pushserver.cli.seed import SEED
@@ -91,6 +92,7 @@ COMMANDS = {
     "token": TOKEN,
     "pods": PODS,
     "consume": CONSUME,
+    "exposures": EXPOSURES,
     "check-config": CHECK_CONFIG,
 }
 """The commands by name, in the order of `--help`."""

@@ -1,0 +1,1 @@
+"""The report on the database of exposures: for a terminal, a program, a spreadsheet, and people."""
