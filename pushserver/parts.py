@@ -197,7 +197,7 @@ def build_outlet(settings: Settings, stores: Stores, pod: str, metrics: Metrics)
     if exposure.sink == "stream":
         return Outlet(StreamSink(stores.exposures, metrics, Alarm()), None, pod, metrics)
     sink = PubSubSink(
-        PubSubTopic(exposure.topic),
+        PubSubTopic(exposure.topic, create=settings.development),
         batch_events=exposure.batch_events,
         batch_bytes=exposure.batch_bytes,
         batch_ms=exposure.batch_ms,

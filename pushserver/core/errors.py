@@ -14,6 +14,7 @@
     ├── SinkError               an exposure was not accepted
     │   ├── SinkUnavailableError    trying again helps
     │   └── SinkRefusedError        topic missing or not permitted: an operator is needed
+    │       └── EventRefusedError   the sink refuses just these events: others it may take
     ├── InvalidEventError       what was read is no exposure event
     ├── SourceError             exposure events cannot be read now
     ├── DatabaseError           the database of exposures did not do what was asked
@@ -29,6 +30,7 @@ __all__ = [
     "ConfigError",
     "DatabaseError",
     "DatabaseRefusedError",
+    "EventRefusedError",
     "IdReusedError",
     "InvalidContentError",
     "InvalidEventError",
@@ -144,6 +146,10 @@ class SinkUnavailableError(SinkError):
 
 class SinkRefusedError(SinkError):
     """The sink has no such topic or gives no permission; an operator is needed."""
+
+
+class EventRefusedError(SinkRefusedError):
+    """The sink refuses a request for what is in it; without the events that are to blame it may be taken."""
 
 
 class InvalidEventError(PushServerError, ValueError):

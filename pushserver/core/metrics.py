@@ -73,6 +73,7 @@ class Metrics:
         self.exposures = self._counter("exposures", "Exposures accepted, by where", "where")
         self.exposure_failures = self._counter("exposure_failures", "Publishes that failed", "kind")
         self.exposure_dropped = self._counter("exposure_dropped", "Exposure events beyond exposure.spool_max")
+        self.exposure_aside = self._counter("exposure_aside", "Spooled events that the sink refuses for good")
         self.exposure_pending = self._gauge("exposure_pending", "Exposure events being handed over")
 
     def _api(self) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import structlog
 
+from pushserver.core.errors import EventRefusedError
 from pushserver.core.metrics import Metrics
 from pushserver.exposure.event import Event
 from pushserver.exposure.sink import Sink
@@ -50,6 +51,9 @@ class Spool(EventStream, Protocol):
     async def finish(self, ids: Sequence[bytes]) -> None:
         """Remove entries."""
 
+    async def set_aside(self, events: Sequence[Event]) -> None:
+        """Keep events apart that the sink refuses for good."""
+
     async def forget_consumers(self, idle_ms: int) -> None:
         """Forget consumers that hold nothing and have not asked for `idle_ms`."""
 
@@ -75,6 +79,9 @@ class Mover:
         self._pod = pod
         self._claim_after_ms = claim_after_ms
         self._moved = metrics.exposures.labels("moved")
+        self._aside = metrics.exposure_aside
+        self.proved = False
+        """Whether the sink ever took an event: until then it may be the sink that is wrong, not an event."""
 
     async def tidy(self) -> None:
         """Forget the movers of pods that are gone, whose names would pile up. Raises `StoreError`."""
@@ -86,15 +93,39 @@ class Mover:
         Raises `SinkError` (the entries stay this pod's, and are first the next time) and `StoreError`.
         """
         entries = await self._take(count)
-        events = [Event.from_data(data) for _, data in entries if 0 < len(data) <= MAX_MOVED_BYTES]
-        if len(events) < len(entries):
-            log.warning("exposure.entries_unfit", entries=len(entries) - len(events))
-        if events:
-            await self._sink.publish(events)
-            self._moved.inc(sum(event.count for event in events))
+        events = _fit(entries)
+        try:
+            await self._publish(events)
+        except EventRefusedError as error:
+            # More of them, or a single one would hold up all the others for as long as it is refused.
+            entries = [*entries, *await self._spool.read_new(self._pod, MOVE_AT_ONCE)]
+            await self._sort_out(_fit(entries), error)
         if entries:
             await self._spool.finish([entry_id for entry_id, _ in entries])
         return len(entries)
+
+    async def _publish(self, events: Sequence[Event]) -> None:
+        if events:
+            await self._sink.publish(events)
+            self.proved = True
+            self._moved.inc(sum(event.count for event in events))
+
+    async def _sort_out(self, events: Sequence[Event], error: EventRefusedError) -> None:
+        """Publish each by itself, and set aside the ones that are refused.
+
+        Raises what the sink said if it takes none of them and never took any: then the topic is wrong.
+        """
+        refused = []
+        for event in events:
+            try:
+                await self._publish([event])
+            except EventRefusedError:
+                refused.append(event)
+        if not self.proved:
+            raise error
+        await self._spool.set_aside(refused)
+        self._aside.inc(len(refused))
+        log.error("exposure.set_aside", events=len(refused), reason=error.reason)
 
     async def _take(self, count: int) -> Entries:
         # What this pod could not publish the last time, what dead pods left, then what is new.
@@ -103,3 +134,10 @@ class Mover:
             or await self._spool.claim(self._pod, count, self._claim_after_ms)
             or await self._spool.read_new(self._pod, count)
         )
+
+
+def _fit(entries: Entries) -> list[Event]:
+    events = [Event.from_data(data) for _, data in entries if 0 < len(data) <= MAX_MOVED_BYTES]
+    if len(events) < len(entries):
+        log.warning("exposure.entries_unfit", entries=len(entries) - len(events))
+    return events

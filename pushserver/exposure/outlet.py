@@ -138,6 +138,8 @@ class Outlet:
             self._fail(error)
             raise
         self._published.inc(count)
+        if self._mover is not None:
+            self._mover.proved = True
         self._back()
 
     async def _add_to_spool(self, spool: StreamSink, events: Sequence[Event], count: int) -> None:

@@ -10,7 +10,7 @@ from google.api_core.exceptions import AlreadyExists, GoogleAPICallError, NotFou
 from google.auth.exceptions import GoogleAuthError
 from google.pubsub_v1 import PublisherAsyncClient, PublishRequest
 
-from pushserver.core.errors import SinkError, SinkRefusedError, SinkUnavailableError
+from pushserver.core.errors import EventRefusedError, SinkError, SinkRefusedError, SinkUnavailableError
 from pushserver.exposure.backoff import Backoff
 from pushserver.exposure.event import Event
 from pushserver.exposure.pubsub_client import connect_publisher
@@ -24,9 +24,9 @@ Connect = Callable[[str], Awaitable[PublisherAsyncClient]]
 class PubSubTopic:
     """The topic `name` (`projects/P/topics/T`).
 
-    On the emulator, which forgets its topics when it stops, the topic is made when it is missing; on
-    Google's that is the operator's to do. `emulator_host` is `HOST:PORT`, or empty for Google's; None is
-    what the variable PUBSUB_EMULATOR_HOST says.
+    On the emulator, which forgets its topics when it stops, and with `create` (development), the topic is
+    made when it is missing; else that is the operator's to do. `emulator_host` is `HOST:PORT`, or empty for
+    Google's; None is what the variable PUBSUB_EMULATOR_HOST says.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class PubSubTopic:
         name: str,
         *,
         emulator_host: str | None = None,
+        create: bool = False,
         attempts: int = 3,
         timeout_s: float = 5.0,
         connect: Connect = connect_publisher,
@@ -41,6 +42,7 @@ class PubSubTopic:
     ) -> None:
         self.name = name
         self._emulator_host = emulator(emulator_host)
+        self._creates = create or bool(self._emulator_host)
         self._attempts = attempts
         self._timeout_s = timeout_s
         self._connect = connect
@@ -50,9 +52,9 @@ class PubSubTopic:
         self._failing = False
 
     async def open(self) -> None:
-        """Connect, and make the topic on the emulator. Raises as `publish` does, without retries."""
+        """Connect, and make the topic where that is done. Raises as `publish` does, without retries."""
         client = await self._connected()
-        if self._emulator_host:
+        if self._creates:
             try:
                 await self._create(client)
             except GoogleAPICallError as error:
@@ -103,8 +105,9 @@ class PubSubTopic:
             try:
                 await client.publish(request, retry=None, timeout=self._timeout_s)
             except NotFound:
-                if not self._emulator_host:
-                    raise
+                if not self._creates:
+                    reason = f"there is no {self.name} (exposure.topic)"
+                    raise SinkRefusedError("not_found", reason) from None
                 await self._create(client)
                 await client.publish(request, retry=None, timeout=self._timeout_s)
         except GoogleAPICallError as error:
@@ -126,5 +129,7 @@ class PubSubTopic:
 
 def _sink_error(error: GoogleAPICallError) -> SinkError:
     status = status_of(error)
+    if status == "invalid_argument":
+        return EventRefusedError(status, one_line(error.message))
     known = SinkUnavailableError if status in PASSING else SinkRefusedError
     return known(status, one_line(error.message))

@@ -17,6 +17,9 @@ __all__ = ["GROUP", "ExposureStream"]
 GROUP = "exposures"
 """Name of the consumer group."""
 
+ASIDE_MAX = 100
+"""Entries kept aside at most; the oldest go."""
+
 MAX_ADD_BYTES = 1024 * 1024
 """Data sent in one script: what shares the pipeline must not wait for much more."""
 
@@ -97,6 +100,13 @@ class ExposureStream:
         # consumer's list and goes at its next reading; an acknowledged one would fill the stream for ever.
         await self._commands.call("XDEL", self._key, *ids)
         await self._commands.call("XACK", self._key, GROUP, *ids)
+
+    async def set_aside(self, events: Sequence[_Event]) -> None:
+        """Keep events apart that nobody takes, the newest `ASIDE_MAX`, for an operator to look at."""
+        for event in events:
+            await self._commands.call(
+                "XADD", f"{self._key}-aside", "MAXLEN", ASIDE_MAX, "*", "data", event.data
+            )
 
     async def forget_consumers(self, idle_ms: int) -> None:
         """Forget consumers that hold no entry and have not asked for any for `idle_ms`."""

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -137,7 +138,9 @@ class Postgres:
         # Each of its children has a process group of its own.
         if self._process is not None:
             for pid in (self._process.pid, *_children(self._process.pid)):
-                os.kill(pid, number)
+                # One that serves a connection may just have ended.
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
     def remove(self) -> None:
         """Stop it and delete its data."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from pushserver.core.errors import SinkError, StoreError
+from pushserver.core.errors import EventRefusedError, SinkError, StoreError
 from pushserver.exposure.event import Event
 
 __all__ = ["FakeSink", "FakeSpool", "HeldPause", "Pause"]
@@ -18,6 +18,8 @@ class FakeSink:
         self.accepted: list[Event] = []
         self.asked = 0
         self.error: Exception | None = None
+        self.poison: set[str] = set()
+        """Messages for which a request is refused."""
         self.held = asyncio.Event()
         self.held.set()
         self.closed = 0
@@ -32,6 +34,8 @@ class FakeSink:
         await self.held.wait()
         if self.error is not None:
             raise self.error
+        if self.poison & {event.message_id for event in events}:
+            raise EventRefusedError("invalid_argument", "poison")
         self.accepted += events
 
     async def close(self) -> None:
@@ -52,6 +56,7 @@ class FakeSpool:
         self.new: list[tuple[bytes, bytes]] = []
         self.pending: list[tuple[bytes, bytes]] = []
         self.room = room
+        self.aside: list[Event] = []
         self.error: StoreError | Exception | None = None
         self.counts: list[int] = []
         self.looks = 0
@@ -87,6 +92,10 @@ class FakeSpool:
 
     async def finish(self, ids: Sequence[bytes]) -> None:
         self.pending = [entry for entry in self.pending if entry[0] not in ids]
+
+    async def set_aside(self, events: Sequence[Event]) -> None:
+        self._check()
+        self.aside += events
 
     async def forget_consumers(self, idle_ms: int) -> None:
         self._check()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from pushserver.core.errors import SinkUnavailableError
+from pushserver.core.errors import EventRefusedError, SinkUnavailableError
 from pushserver.core.metrics import Metrics
 from pushserver.exposure.event import Event, build_events
 from pushserver.exposure.mover import MAX_MOVED_BYTES, Mover
@@ -106,3 +106,53 @@ async def test_only_unfit_entries_are_removed_without_asking_the_sink(
     with capture_logs():
         assert await Mover(stream, sink, "pod-1", metrics).move() == 1
     assert (sink.asked, await stream.length()) == (0, 0)
+
+
+async def aside(stream: ExposureStream) -> list[bytes]:
+    entries = await stream._commands.call("XRANGE", "ps:exposures-aside", "-", "+")
+    return [fields[1] for _, fields in entries]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("count", [1, 100])
+async def test_events_that_the_sink_refuses_for_good_are_set_aside_and_block_nothing(
+    stream: ExposureStream, metrics: Metrics, count: int
+) -> None:
+    """Also while the sink is away and tried with one event, which is poison."""
+    sink = FakeSink()
+    sink.poison = {"m-0", "m-3"}
+    events = some_events(6)
+    await stream.add(events)
+    mover = Mover(stream, sink, "pod-1", metrics)
+    with capture_logs() as lines:
+        while await mover.move(count):
+            pass
+    assert sink.ids == ["m-1", "m-2", "m-4", "m-5"]
+    assert await aside(stream) == [events[0].data, events[3].data]
+    assert metrics.registry.get_sample_value("pushserver_exposure_aside_total") == 2
+    assert {line["event"] for line in lines} == {"exposure.set_aside"}
+    assert (await stream.length(), moved(metrics)) == (0, 4)
+
+
+@pytest.mark.gen_test
+async def test_a_sink_that_refuses_everything_loses_nothing(stream: ExposureStream, metrics: Metrics) -> None:
+    """A topic with a wrong name is answered just as a wrong event is."""
+    sink = FakeSink()
+    sink.poison = {f"m-{number}" for number in range(6)}
+    await stream.add(some_events(6))
+    mover = Mover(stream, sink, "pod-1", metrics)
+    for _ in range(3):
+        with pytest.raises(EventRefusedError):
+            await mover.move(1)
+    assert (await stream.length(), await aside(stream)) == (6, [])
+    sink.poison = set()
+    while await mover.move():
+        pass
+    assert sorted(sink.ids) == [f"m-{number}" for number in range(6)]
+
+
+@pytest.mark.gen_test
+async def test_what_is_set_aside_is_bounded(stream: ExposureStream) -> None:
+    await stream.set_aside(some_events(150))
+    kept = await aside(stream)
+    assert kept == [event.data for event in some_events(150)[50:]]

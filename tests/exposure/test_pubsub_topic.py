@@ -8,8 +8,8 @@ from google.api_core import exceptions as google_errors
 from google.auth.exceptions import DefaultCredentialsError
 from tornado.ioloop import IOLoop
 
-from pushserver.core.errors import SinkRefusedError, SinkUnavailableError
-from pushserver.exposure.event import build_events
+from pushserver.core.errors import EventRefusedError, SinkRefusedError, SinkUnavailableError
+from pushserver.exposure.event import Event, build_events
 from pushserver.exposure.pubsub_topic import PubSubTopic
 from tests.engines.pubsub_emulator import PubSubEmulator
 from tests.exposure.examples import an_event, an_exposure, some_events
@@ -231,3 +231,45 @@ async def test_one_client_serves_all_publishes_and_is_closed_once(waits: Waits) 
     await topic.close()
     await topic.close()
     assert (len(publisher.hosts), publisher.closed) == (1, 1)
+
+
+@pytest.mark.gen_test
+async def test_a_missing_topic_in_production_is_told_with_the_name_of_its_setting(waits: Waits) -> None:
+    publisher = ScriptedPublisher(google_errors.NotFound("no"))
+    with pytest.raises(SinkRefusedError) as failure:
+        await scripted(publisher, waits).publish([an_event()])
+    assert failure.value.kind == "not_found"
+    assert failure.value.reason == "there is no projects/p/topics/t (exposure.topic)"
+    assert publisher.created == []
+
+
+@pytest.mark.gen_test
+async def test_a_missing_topic_in_development_is_made(waits: Waits) -> None:
+    publisher = ScriptedPublisher(google_errors.NotFound("no"))
+    topic = PubSubTopic(
+        "projects/p/topics/t", emulator_host="", create=True, connect=publisher.connect, pause=waits
+    )
+    await topic.publish([an_event()])
+    assert publisher.created == ["projects/p/topics/t"]
+
+
+@pytest.mark.gen_test
+async def test_a_request_refused_for_what_is_in_it_is_told_from_a_refusing_topic(waits: Waits) -> None:
+    publisher = ScriptedPublisher(
+        google_errors.InvalidArgument("empty"), google_errors.PermissionDenied("no")
+    )
+    topic = scripted(publisher, waits)
+    with pytest.raises(EventRefusedError):
+        await topic.publish([an_event()])
+    with pytest.raises(SinkRefusedError) as failure:
+        await topic.publish([an_event()])
+    assert not isinstance(failure.value, EventRefusedError)
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_the_emulator_refuses_an_empty_event_as_an_event(
+    pubsub_emulator: PubSubEmulator, topic_on: PubSubTopic
+) -> None:
+    await topic_on.open()
+    with pytest.raises(EventRefusedError):
+        await topic_on.publish([Event("", "", 0, b"")])

@@ -45,11 +45,8 @@ def test_nothing_is_loaded_and_no_script_runs(tmp_path: Path) -> None:
 
 
 def test_a_hostile_category_stays_a_text(tmp_path: Path) -> None:
-    part = an_exposure().connection.replace('"a"', '"</title><script>alert(1)</script>"')
-    text = page_of(tmp_path, an_exposure(), an_exposure("bob", connection="c-2"))
-    assert "<script" not in text
     shown = an_exposure("eve")
-    shown.connection = part
+    shown.connection = shown.connection.replace('"a"', '"</title><script>alert(1)</script>"')
     text = page_of(tmp_path, shown)
     assert "<script" not in text
     assert "&lt;script&gt;alert(1)" in text
