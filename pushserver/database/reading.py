@@ -137,6 +137,10 @@ def read(url: str) -> Iterator[Reading]:
         with as_database_errors(), engine.connect() as plain:
             options = {"isolation_level": "REPEATABLE READ"} if plain.dialect.name == "postgresql" else {}
             connection = plain.execution_options(**options)
+            if connection.dialect.name == "postgresql":
+                # Of tables that are new it knows no sizes, and would look at all rows once for each category
+                # set. What is asked here is a look at many rows, never at one after the other.
+                connection.exec_driver_sql("SET enable_nestloop = off")
             if check_version(connection) < len(MIGRATIONS):
                 raise ConfigError("consume.database_url", "has old tables: `pushserver consume` renews them")
             yield Reading(connection)

@@ -39,7 +39,7 @@ class PubSubSubscription:
     """The subscription `name` (`projects/P/subscriptions/S`).
 
     On the emulator, which forgets everything when it stops, it is made when it is missing, and its `topic`
-    as well; on Google's that is the operator's to do. Every method but `close` may raise `SourceError`.
+    as well, unless that is empty; on Google's that is the operator's to do. Every method but `close` may raise `SourceError`.
     `emulator_host` as of `PubSubTopic`.
     """
 
@@ -55,6 +55,7 @@ class PubSubSubscription:
         self.name = name
         self._topic = topic
         self._emulator_host = emulator(emulator_host)
+        self._creates = bool(topic and self._emulator_host)
         self._timeout_s = timeout_s
         self._connect = connect
         self._client: SubscriberAsyncClient | None = None
@@ -63,7 +64,7 @@ class PubSubSubscription:
         """Connect, and make it on the emulator."""
         with self._as_source_errors():
             client = await self._connected()
-            if self._emulator_host:
+            if self._creates:
                 await self._create(client)
 
     async def pull(self, count: int) -> Sequence[Delivery]:
@@ -77,7 +78,7 @@ class PubSubSubscription:
             except DeadlineExceeded:
                 return []
             except NotFound:
-                if not self._emulator_host:
+                if not self._creates:
                     raise
                 await self._create(client)
                 return []

@@ -195,3 +195,20 @@ async def test_nobody_listening_is_told(metrics: Metrics) -> None:
         await source.open()
     assert failure.value.kind in {"unavailable", "deadline_exceeded"}
     await source.close()
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_missing_subscription_is_told_with_the_name_of_its_setting(
+    pubsub_emulator: PubSubEmulator, metrics: Metrics
+) -> None:
+    """Nobody makes one that nobody said the topic of."""
+    subscription = PubSubSubscription(
+        "projects/dev/subscriptions/no-such-one", "", emulator_host=pubsub_emulator.host
+    )
+    source = PubSubSource(subscription, metrics, batch_events=1, batch_bytes=1)
+    await source.open()
+    with pytest.raises(SourceError) as failure:
+        await source.receive()
+    assert failure.value.kind == "not_found"
+    assert "consume.subscription" in failure.value.reason
+    await source.close()
