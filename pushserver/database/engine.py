@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +47,12 @@ def _sqlite(url: URL) -> Engine:
         raw.isolation_level = None
         for pragma in (
             f"busy_timeout={WAIT_FOR_LOCK_MS}",
-            # Readers see a finished state and hold up no writer.
-            "journal_mode=WAL",
             # With less, a power cut takes back what was committed, and acknowledged since.
             "synchronous=FULL",
             f"cache_size=-{_PAGE_CACHE_KIB}",
         ):
             raw.execute(f"PRAGMA {pragma}")
+        _use_wal(raw)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -59,6 +60,23 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _use_wal(raw: sqlite3.Connection) -> None:
+    """Readers see a finished state and hold up no writer.
+
+    The switch, made once for a file, waits for nobody by itself, whatever `busy_timeout` says.
+    """
+    give_up = time.monotonic() + WAIT_FOR_LOCK_MS / 1000
+    while True:
+        try:
+            raw.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _postgresql(url: URL, timeout_s: float) -> Engine:

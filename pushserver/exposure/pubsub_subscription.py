@@ -39,7 +39,9 @@ class PubSubSubscription:
     """The subscription `name` (`projects/P/subscriptions/S`).
 
     On the emulator, which forgets everything when it stops, it is made when it is missing, and its `topic`
-    as well, unless that is empty; on Google's that is the operator's to do. Every method but `close` may raise `SourceError`.
+    as well, unless that is empty; on Google's that is the operator's to do.
+
+    Every method but `close` may raise `SourceError`.
     `emulator_host` as of `PubSubTopic`.
     """
 

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
-from pushserver import cli
 from pushserver.cli import main
 from pushserver.database.database import Database
 from tests.database.look import records
 from tests.exposure.examples import an_exposure
-
-
-@pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(cli.logs, "configure", lambda level, fmt: None)
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("PUSHSERVER_")]:
-        monkeypatch.delenv(name)
 
 
 @pytest.fixture
