@@ -3,15 +3,18 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from pushserver.core.errors import DatabaseError, DatabaseRefusedError
 from pushserver.database import database as module
 from pushserver.database.database import MAX_LETTER_BYTES, Database
 from pushserver.exposure.event import event_id
-from pushserver.exposure.record import DeadLetter, Stored
+from pushserver.exposure.record import DeadLetter, Record, Stored
 from tests.database.look import ask, records, some_records
 from tests.engines.postgres import Postgres
 from tests.exposure.examples import an_exposure
@@ -98,23 +101,56 @@ def test_dead_letters_are_bounded_in_number(
     assert ask(url, "SELECT count(*) FROM dead_letters") == [(3,)]
 
 
-def test_writers_side_by_side_store_each_event_once(url: str) -> None:
-    """Each has all the events, in an order of its own."""
-    events = some_records(2000)
+def test_writers_side_by_side_store_each_event_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has all the events at the same moment, in an order of its own: none waits for another for ever.
+
+    Many statements in a transaction, so that the writers are among each other's rows.
+    """
+    monkeypatch.setattr(module, "ROWS_AT_ONCE", 20)
+    events = some_records(3000)
+    together = threading.Barrier(4)
 
     def write(number: int) -> int:
         database = Database(url)
         database.open()
+        together.wait(20)
         new = 0
-        for start in range(0, 2000, 100):
-            part = events[start : start + 100]
+        for start in range(0, 3000, 1000):
+            part = events[start : start + 1000]
             new += database.store(part if number % 2 else part[::-1], []).new
         database.close()
         return new
 
     with ThreadPoolExecutor(4) as threads:
-        assert sum(threads.map(write, range(4))) == 2000
-    assert ask(url, "SELECT count(*), count(DISTINCT event_id) FROM exposures") == [(2000, 2000)]
+        assert sum(threads.map(write, range(4))) == 3000
+    assert ask(url, "SELECT count(*), count(DISTINCT event_id) FROM exposures") == [(3000, 3000)]
+
+
+def test_two_writers_with_the_same_events_in_opposite_order_never_wait_for_each_other(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each stops after its first row until the other has one, too; in one order that never happens."""
+    monkeypatch.setattr(module, "ROWS_AT_ONCE", 1)
+    url, events, met = postgres.new_database(), some_records(2), threading.Barrier(2)
+
+    def write(part: list[Record]) -> int:
+        database = Database(url)
+        database.open()
+        first = iter([True])
+
+        @event.listens_for(database._engine, "after_cursor_execute")
+        def stop_once(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+            if statement.startswith("INSERT INTO exposures") and next(first, False):
+                with suppress(threading.BrokenBarrierError):
+                    met.wait(0.5)
+
+        try:
+            return database.store(part, []).new
+        finally:
+            database.close()
+
+    with ThreadPoolExecutor(2) as threads:
+        assert sum(threads.map(write, [events, events[::-1]])) == 2
 
 
 def test_category_sets_are_known_only_after_the_commit(url: str, database: Database) -> None:
