@@ -52,6 +52,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             category_set BIGINT NOT NULL,
             PRIMARY KEY (kind, value, category_set)
         )""",
+        "CREATE INDEX category_values_set ON category_values (category_set)",
         """CREATE VIEW exposures_readable AS
             SELECT exposures.*, category_sets.categories
             FROM exposures LEFT JOIN category_sets USING (category_set)""",
