@@ -159,7 +159,11 @@ class Server:
     async def _wait_for_redis(self) -> None:
         deadline = time.monotonic() + START_S
         commands = self._app.stores.commands
-        answer = await until_stored(lambda: commands.call("PING"), lambda: time.monotonic() < deadline)
+        try:
+            answer = await commands.call("PING")
+        except StoreError as error:
+            log.warning("redis.awaited", reason=error.kind, give_up_after_s=START_S)
+            answer = await until_stored(lambda: commands.call("PING"), lambda: time.monotonic() < deadline)
         if answer is None:
             # Once more, for the reason.
             await commands.call("PING")

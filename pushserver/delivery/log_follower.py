@@ -129,7 +129,7 @@ class LogFollower:
         if entry.target is None:
             self._contents.recall(entry.message_id)
             return None
-        one = Targeted(entry.position, entry.message_id, entry.target)
+        one = Targeted(entry.position, entry.message_id, entry.target, entry.expires_at)
         return one if self._tail.append(one, now_ms) else None
 
     async def _resolve(self, entries: Sequence[LogEntry], wanted: Sequence[str]) -> dict[str, Message | None]:

@@ -22,14 +22,18 @@ MAX_SCAN = 5000
 
 
 class Targeted:
-    """One message of the log: its place, its id and whom it means."""
+    """One message of the log: its place, its id, whom it means and when its content goes away."""
 
-    __slots__ = ("message_id", "position", "target")
+    __slots__ = ("expires_at", "message_id", "over", "position", "target")
 
-    def __init__(self, position: int, message_id: str, target: Categories) -> None:
+    def __init__(self, position: int, message_id: str, target: Categories, expires_at: int = 0) -> None:
         self.position = position
         self.message_id = message_id
         self.target = target
+        self.expires_at = expires_at
+        """Milliseconds since 1970; 0 if that is not known."""
+        self.over = False
+        """Its content is gone, and its id is another message's now."""
 
     def __lt__(self, other: Targeted) -> bool:
         return self.position < other.position
@@ -69,7 +73,7 @@ class LogTail:
         self._max_length = max_length
         self._retention_ms = retention_ms
         self._all: deque[Targeted] = deque()
-        self._ids: set[str] = set()
+        self._ids: dict[str, Targeted] = {}
         self._rows: dict[tuple[str, str], _Row] = {}
         self.start = 0
         """Place up to which messages may be missing here; 0 if none ever was dropped."""
@@ -93,12 +97,16 @@ class LogTail:
     def append(self, message: Targeted, now_ms: int) -> bool:
         """Add the next message and drop what is too old or too much; False if its id is here already.
 
-        Other programs, and who repeats a publish after its time, may append an id twice: it counts once.
+        Other programs, and who repeats a publish after its time, may append an id twice: it counts once while
+        its content lives. An id that is given to another message afterwards is that message's.
         """
         self.position = max(self.position, message.position)
-        if message.message_id in self._ids:
+        held = self._ids.get(message.message_id)
+        if held is not None and (not held.expires_at or held.expires_at > now_ms):
             return False
-        self._ids.add(message.message_id)
+        if held is not None:
+            held.over = True
+        self._ids[message.message_id] = message
         self._all.append(message)
         for pair in _pairs(message.target):
             self._rows.setdefault(pair, _Row()).messages.append(message)
@@ -115,7 +123,8 @@ class LogTail:
 
     def _drop_first(self) -> None:
         dropped = self._all.popleft()
-        self._ids.discard(dropped.message_id)
+        if self._ids.get(dropped.message_id) is dropped:
+            del self._ids[dropped.message_id]
         for pair in _pairs(dropped.target):
             if self._rows[pair].drop_first():
                 del self._rows[pair]
@@ -140,7 +149,7 @@ class LogTail:
             if len(found) == count or scanned == MAX_SCAN:
                 return found, last
             # A user with two of its values finds it twice.
-            if message.position > last and matches(message.target, have):
+            if message.position > last and not message.over and matches(message.target, have):
                 found.append(message)
             last = message.position
         return found, self.position

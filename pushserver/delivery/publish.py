@@ -10,7 +10,6 @@ import asyncio
 import secrets
 from collections import defaultdict
 
-from pushserver.core.categories import Categories
 from pushserver.core.clock import StoreClock
 from pushserver.core.errors import InvalidFieldError
 from pushserver.core.message import message_parts
@@ -88,10 +87,12 @@ class Publisher:
             return await self._to_the_live(publication, record, text)
         # A repeat may say a stored text in other words: whoever needs it reads what is stored.
         small = record.new and len(text) <= self._inline_bytes
-        inline = (text, record.queued_at + publication.ttl_s * 1000) if small else None
+        expires_at = record.queued_at + publication.ttl_s * 1000
         if publication.categories is None:
-            return await self._to_users(publication, inline)
-        return await self._to_log(publication, publication.categories, inline)
+            return await self._to_users(publication, (text, expires_at) if small else None)
+        inline = text.decode() if small else ""
+        appended = await self._log.append(publication.id, publication.categories, inline, expires_at)
+        return Published(publication.id, duplicate=not appended)
 
     async def recall(self, message_id: str) -> bool:
         """Take back what is not delivered yet, on every pod; False if no such message is known.
@@ -141,13 +142,6 @@ class Publisher:
         ]
         self._metrics.evicted.inc(sum(one.evicted for one in appended if isinstance(one, Appended)))
         await self._feeds.hint(hints, inline)
-
-    # -- to categories and everyone
-
-    async def _to_log(self, publication: Publication, target: Categories, inline: Text | None) -> Published:
-        text, expires_at = inline or (b"", 0)
-        appended = await self._log.append(publication.id, target, text.decode(), expires_at)
-        return Published(publication.id, duplicate=not appended)
 
     # -- to those only who are live
 

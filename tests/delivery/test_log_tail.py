@@ -126,6 +126,18 @@ def test_an_id_that_is_there_already_counts_once_and_again_when_it_was_dropped()
     assert ids(one, 0) == ["m-4", "m"]
 
 
+def test_an_id_whose_content_has_expired_may_be_given_to_another_message() -> None:
+    """Else that one would be answered 202 and reach nobody who is live."""
+    one = tail()
+    first, repeat, other = (Targeted(at(ms), "m", {}, expires_at=ms + 10) for ms in (1, 9, 12))
+    assert one.append(first, 1)
+    assert not one.append(repeat, 9)
+    assert one.append(other, 12)
+    assert one.after(0, {}, 10)[0] == [other]
+    one._drop_first()
+    assert not one.append(Targeted(at(13), "m", {}), 13)
+
+
 def test_what_was_dropped_by_length_or_by_age_is_where_it_starts() -> None:
     one = tail(2)
     assert one.start == 0
