@@ -69,6 +69,13 @@ def io_loop() -> Iterator[IOLoop]:
     for task in left:
         task.cancel()
     loop.run_sync(lambda: asyncio.gather(*left, return_exceptions=True))
+    open_ends = _open_ends(asyncio_loop)
     asyncio.set_event_loop(None)
     loop.close(all_fds=False)
+    assert not open_ends, f"connections outlived the test: {open_ends}"
     assert not left, f"tasks outlived the test: {left}"
+
+
+def _open_ends(loop: asyncio.AbstractEventLoop) -> list[object]:
+    """Connections that nobody closed; else the test in which they are collected fails, and not this one."""
+    return [one for one in loop._transports.values() if not one.is_closing()]  # type: ignore[attr-defined]

@@ -22,6 +22,8 @@ RECALLED_MAX = 10_000
 RECALLED_S = 600
 """Recalls that are remembered, and for how long: far longer than a text is on its way."""
 
+ANOTHER_MS = 500
+"""A message that got an old one's id expires a second later at least; a time read is off by a round trip."""
 ENTRY_OVERHEAD = 400
 """Bytes of an entry besides its frame: the objects and the cache's links, measured with tracemalloc."""
 
@@ -86,6 +88,10 @@ class Contents:
 
         `expires_at` is when it goes away, in milliseconds since 1970.
         """
+        held = self._cache.get(message_id)
+        if held is not None and held[1] is not None and expires_at - held[1] >= ANOTHER_MS:
+            # Gone by Redis' clock, which may be ahead of ours, and the id given to another message.
+            del self._cache[message_id]
         return self.cached(message_id) or self._checked(message_id, StoredContent(text, expires_at))
 
     def recall(self, message_id: str) -> None:

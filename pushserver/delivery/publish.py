@@ -30,6 +30,9 @@ SLICE = 1000
 PUSH_USERS = 500
 """Users that one entry of a feed names."""
 MAX_TIME_DIGITS = 13
+OUTLIVES_S = 60
+"""So long the record of a publish outlives the ids remembered with the inboxes, which are written after it:
+an id that is free for another message is remembered nowhere any more."""
 
 
 class Publisher:
@@ -81,7 +84,7 @@ class Publisher:
             raise InvalidFieldError(
                 "content", f"makes a message of {size} bytes, more than {self._max_bytes}"
             )
-        record = await self._contents.publish(publication, self._idempotency_s)
+        record = await self._contents.publish(publication, self._idempotency_s + OUTLIVES_S)
         text = f"{head}{record.queued_at}{tail}".encode()
         if not publication.offline:
             return await self._to_the_live(publication, record, text)

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Protocol, TypeVar
 
 import structlog
@@ -30,6 +31,8 @@ Answer = TypeVar("Answer")
 
 FIRST_RETRY_S = 0.2
 MOST_RETRY_S = 10.0
+MOST_AT_ONCE = 10_000
+"""Events taken in one go; half as many after each try that failed: perhaps it was too much for its time."""
 
 
 class Keeper(Protocol):
@@ -53,6 +56,7 @@ class Consumer:
         self._alarmed = False
         self._backoff = Backoff(FIRST_RETRY_S, MOST_RETRY_S)
         self._stop = asyncio.Event()
+        self._most = MOST_AT_ONCE
         self.away = "starting"
         """Why nothing goes on, "" while it does."""
 
@@ -70,17 +74,32 @@ class Consumer:
                 await self._consume(deliveries)
 
     async def _consume(self, deliveries: Sequence[Delivery]) -> None:
-        began = time.monotonic()
-        taken = await self._until_done(lambda: self._keeper.take([one.data for one in deliveries]))
-        if taken is None:
-            # Leaving, and not committed: somebody else gets them.
-            return
-        self._count(deliveries, taken, time.monotonic() - began)
+        done = 0
+        while done < len(deliveries):
+            began = time.monotonic()
+            some = await self._until_done(partial(self._take_some, deliveries[done:]))
+            if some is None:
+                # Leaving, and not committed: somebody else gets them.
+                break
+            count, taken = some
+            self._count(count, taken, time.monotonic() - began)
+            done += count
         # Once only: what is not acknowledged comes again, and is known then.
         try:
-            await self._source.finish(deliveries)
+            if done:
+                await self._source.finish(deliveries[:done])
         except SourceError as error:
             self._failed("source", error)
+
+    async def _take_some(self, deliveries: Sequence[Delivery]) -> tuple[int, Taken]:
+        count = min(len(deliveries), self._most)
+        try:
+            taken = await self._keeper.take([one.data for one in deliveries[:count]])
+        except DatabaseError:
+            self._most = max(1, count // 2)
+            raise
+        self._most = min(MOST_AT_ONCE, self._most * 2)
+        return count, taken
 
     async def _until_done(self, step: Callable[[], Awaitable[Answer]]) -> Answer | None:
         """The answer of `step`, repeated with a back-off until it works; None once `stop` was called."""
@@ -114,9 +133,9 @@ class Consumer:
             self._alarmed = False
             log.info("consume.back")
 
-    def _count(self, deliveries: Sequence[Delivery], taken: Taken, seconds: float) -> None:
+    def _count(self, events: int, taken: Taken, seconds: float) -> None:
         metrics = self._metrics
-        metrics.consumed_events.inc(len(deliveries))
+        metrics.consumed_events.inc(events)
         metrics.consumed.labels("new").inc(taken.new)
         metrics.consumed.labels("known").inc(taken.exposures - taken.new)
         metrics.consume_seconds.observe(seconds)

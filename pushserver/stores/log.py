@@ -62,9 +62,13 @@ class LogStore:
         self._idempotency_ms = idempotency_s * 1000
 
     async def append(self, message_id: str, target: Categories, text: str, expires_at: int) -> bool:
-        """Append a message, once for each id; False when it was there before. `text` is "" if not small."""
+        """Append a message, once for each id and time; False when it was there before.
+
+        `text` is "" if not small.
+        """
         arguments: list[Argument] = [
-            message_id,
+            # A repeat has the same time; another message, which was given the id afterwards, a later one.
+            f"{message_id} {expires_at}",
             self._max_length,
             self._retention_ms,
             self._idempotency_ms,

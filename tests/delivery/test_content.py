@@ -273,6 +273,19 @@ async def test_a_text_that_came_with_a_hint_goes_away_at_its_time(
 
 
 @pytest.mark.gen_test
+async def test_the_text_of_a_later_message_replaces_the_one_that_had_its_id(
+    stores: Stores, metrics: Metrics
+) -> None:
+    """Whether or not the earlier one is gone by the clock here."""
+    cache = contents(stores, metrics)
+    first = warm(cache, expires_in_ms=10)
+    assert warm(cache, content="a repeat", expires_in_ms=15) is first
+    other = warm(cache, content="another", expires_in_ms=1010)
+    assert other is not first
+    assert cache.cached("m-1") is other
+
+
+@pytest.mark.gen_test
 async def test_a_text_that_no_client_could_read_is_none(stores: Stores, metrics: Metrics) -> None:
     cache = contents(stores, metrics)
     with capture_logs() as lines:

@@ -49,7 +49,8 @@ class TcpProxy:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        self.cut()
+        # Also who was accepted just now, and is told of in the next turn of the loop.
+        self.refuse()
         while self._links:
             await asyncio.wait({link.task for link in self._links})
         await self._server.wait_closed()

@@ -142,6 +142,27 @@ async def test_while_the_database_is_away_nothing_is_acknowledged_and_nothing_lo
 
 @pytest.mark.gen_test
 @pytest.mark.usefixtures("quick")
+async def test_a_batch_that_is_too_much_for_the_database_goes_in_parts() -> None:
+    """Else one that takes longer than a batch may take would be tried for ever."""
+    rig = Rig()
+    rig.source.batches = [[b"%d" % n for n in range(10)], [b"one more"]]
+    take = rig.keeper.take
+
+    async def takes_four_at_most(events: Sequence[bytes]) -> Taken:
+        if len(events) > 4:
+            raise DatabaseError("timeout", "too many")
+        return await take(events)
+
+    rig.keeper.take = takes_four_at_most  # type: ignore[method-assign]  # a slower one
+    with capture_logs():
+        async with rig.running():
+            await eventually(lambda: len(rig.source.finished) == 11)
+    assert rig.keeper.kept == rig.source.finished
+    assert rig.steps[0] == "take 2"
+    assert "finish 10" in rig.steps
+
+
+@pytest.mark.gen_test
 async def test_a_source_that_is_away_is_asked_again() -> None:
     rig = Rig()
     rig.source.batches = [[b"a"]]

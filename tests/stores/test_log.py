@@ -97,6 +97,14 @@ async def test_an_id_is_appended_once_also_by_many_at_a_time(log: LogStore) -> N
 
 
 @pytest.mark.gen_test
+async def test_an_id_that_was_given_to_a_later_message_is_appended_again(log: LogStore) -> None:
+    assert await log.append("m-1", {}, "", 1000)
+    assert not await log.append("m-1", {}, "", 1000)
+    assert await log.append("m-1", {}, "", 2000)
+    assert await ids(log) == ["m-1", "m-1"]
+
+
+@pytest.mark.gen_test
 async def test_an_id_is_remembered_when_its_entry_was_trimmed(make: Make, commands: Commands) -> None:
     log = make()
     await log.append("m-1", {}, "", 0)

@@ -97,10 +97,10 @@ async def test_after_an_outage_of_pubsub_under_load_no_event_is_missing(
         clients = [await on.live(pod, user) for user in USERS]
         bystander = await on.bystander(pod)
         async with AsyncExitStack() as load:
-            await load.enter_async_context(
-                meanwhile(*(on.backend.keep_sending(user, 0.02) for user in USERS))
-            )
             async with topic.received(pubsub_emulator):
+                await load.enter_async_context(
+                    meanwhile(*(on.backend.keep_sending(user, 0.02) for user in USERS))
+                )
                 await eventually(lambda: len(topic.pairs()) > 50, 15)
                 proxy.refuse()
                 await eventually(lambda: pod.events("exposure.sink_away"))

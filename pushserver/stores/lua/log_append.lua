@@ -2,7 +2,7 @@
 -- Append a message to the log unless it was there before; the stream is trimmed by length and by age. It always
 -- writes, for WAIT answers for the last write of its connection.
 -- KEYS log, log-seen:{log}
--- ARGV id, entries kept at most, ms an entry is kept, ms an id is remembered, then fields and values
+-- ARGV id and expiry, entries kept at most, ms an entry is kept, ms an id is remembered, then fields and values
 -- -> 1 appended, 0 was there before
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
