@@ -141,6 +141,7 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
     cursors = Cursors(stores.cursors, tail, clock)
     settler = Settler(outlet, stores.inbox, clock, metrics, tasks, pod=pod, on_log_settled=cursors.settled)
     pushing = Pushing(contents, clock, metrics)
+    recategorizing = Recategorizing(stores.categories.read, manager, tasks)
     verifier, source = build_verifier(settings, clock), category_source(settings, stores)
     sessions = Sessions(
         pod=pod,
@@ -148,7 +149,7 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
         presence=presence,
         inbox=stores.inbox,
         catch_up=CatchUp(stores.inbox, contents, pushing, metrics, page=page),
-        log_catch_up=LogCatchUp(tail, pushing, metrics),
+        log_catch_up=LogCatchUp(tail, pushing, metrics, recategorizing.moved),
         tail=tail,
         cursors=cursors,
         settler=settler,
@@ -159,7 +160,6 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
         refresh=Refresh(verifier, source),
     )
     lease = build_lease(settings, stores, presence, metrics, pod)
-    recategorizing = Recategorizing(stores.categories.read, manager, tasks)
     sessions.on_stale_categories = recategorizing.changed
     rescan = Rescan(
         stores.presence,
@@ -181,6 +181,7 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
         absent=presence.mark,
         kick=sessions.kick,
         recategorize=recategorizing.changed,
+        recategorized=recategorizing.all_moved,
         on_gap=rescan.now,
     )
     lease.open_feed, lease.check_feed = feed.open, feed.check
@@ -219,6 +220,8 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
             metrics=metrics,
             look_again=sessions.look_again,
             pushed=sessions.pushed,
+            feed_caught_up=feed.caught_up,
+            moving=lambda: recategorizing.moving,
         ),
         cursors=cursors,
         tail=tail,

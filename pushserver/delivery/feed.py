@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -20,6 +21,7 @@ from pushserver.core.metrics import Metrics
 from pushserver.delivery.connection import Connection, State
 from pushserver.delivery.content import Contents
 from pushserver.delivery.manager import Manager
+from pushserver.delivery.retry import until_stored
 from pushserver.delivery.slices import in_slices
 from pushserver.stores.feed import FeedStore
 from pushserver.stores.feed_entry import FeedEntry, Hint, Hints, Kick, Push, Recategorize
@@ -32,6 +34,8 @@ READ_AT_ONCE = 100
 """Entries read in one round trip."""
 PAUSE_S = 0.2
 """Between two reads while Redis does not answer."""
+CATCH_UP_S = 1.0
+"""How long `caught_up` waits at most: the feed may be on a node that is away, and others are not."""
 
 
 class Feed:
@@ -54,6 +58,7 @@ class Feed:
         absent: Callable[[str], None],
         kick: Callable[[str], None],
         recategorize: Callable[[str], None],
+        recategorized: Callable[[], Awaitable[None]],
         on_gap: Callable[[], None],
     ) -> None:
         self._store = store
@@ -66,8 +71,12 @@ class Feed:
         self._absent = absent
         self._kick = kick
         self._recategorize = recategorize
+        self._recategorized = recategorized
         self._on_gap = on_gap
         self._position = 0
+        self._taken = 0
+        """What is up to here in the feed was done."""
+        self._took = asyncio.Event()
         self._boot = 0
 
     # -- never missing anything unnoticed
@@ -79,7 +88,8 @@ class Feed:
         """
         position = await self._store.open(boot)
         if position is not None:
-            self._position, self._boot = position, boot
+            self._position = self._taken = position
+            self._boot = boot
 
     async def check(self, first: int | None) -> None:
         """What the heartbeat saw of the feed: the position of its first entry, None if there is none.
@@ -123,6 +133,19 @@ class Feed:
                 self._position = max(self._position, position)
             self._metrics.feed_entries.inc(len(entries))
             await self._take([entry for _, entry in entries if entry is not None])
+            if entries:
+                self._taken = max(self._taken, entries[-1][0])
+                self._took.set()
+
+    async def caught_up(self) -> None:
+        """Return when all was done that is in the feed at the time of the call, or after a second."""
+        give_up_at = time.monotonic() + CATCH_UP_S
+        last = await until_stored(self._store.last, lambda: time.monotonic() < give_up_at)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(give_up_at - time.monotonic()):
+                while self._taken < (last or 0):
+                    self._took.clear()
+                    await self._took.wait()
 
     async def _take(self, entries: Sequence[FeedEntry]) -> None:
         hints: list[Hint] = []
@@ -188,6 +211,8 @@ class Feed:
     # -- for the live only
 
     async def _push(self, entry: Push) -> None:
+        if entry.categories is not None:
+            await self._recategorized()
         message = self._contents.parse(entry.message_id, entry.text)
         if message is None:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from pushserver.core.metrics import Metrics
@@ -28,10 +29,13 @@ class LogCaughtUp:
 class LogCatchUp:
     """Feeds one connection at a time from the tail; shared by all connections."""
 
-    def __init__(self, tail: LogTail, pushing: Pushing, metrics: Metrics) -> None:
+    def __init__(
+        self, tail: LogTail, pushing: Pushing, metrics: Metrics, moved: Callable[[str], Awaitable[None]]
+    ) -> None:
         self._tail = tail
         self._pushing = pushing
         self._metrics = metrics
+        self._moved = moved
 
     async def run(self, connection: Connection) -> LogCaughtUp | None:
         """Push until the tail holds nothing behind `log_at` for this connection; None if it closed.
@@ -42,6 +46,8 @@ class LogCatchUp:
         """
         delivered, gap = 0, False
         while connection.is_open():
+            # What is passed over is so for good: never by categories that are the user's no more.
+            await self._moved(connection.user)
             if connection.log_at < self._tail.start:
                 gap = True
                 self._metrics.log_gaps.inc()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import structlog
 
@@ -48,6 +48,8 @@ class LogFollower:
         metrics: Metrics,
         look_again: Callable[[Connection], None],
         pushed: Callable[[Connection], None],
+        feed_caught_up: Callable[[], Awaitable[None]],
+        moving: Callable[[], Iterable[str]],
     ) -> None:
         self._store = store
         self._tail = tail
@@ -57,6 +59,8 @@ class LogFollower:
         self._metrics = metrics
         self._look_again = look_again
         self._pushed = pushed
+        self._feed_caught_up = feed_caught_up
+        self._moving = moving
 
     async def load(self) -> None:
         """Read what the log holds, before the pod takes traffic. Raises `StoreError`."""
@@ -92,6 +96,11 @@ class LogFollower:
             self._look_again(connection)
 
     async def _take(self, entries: Sequence[LogEntry], upto: int) -> None:
+        if any(entry.target for entry in entries):
+            # Whose categories changed before these were published is known then.
+            await self._feed_caught_up()
+            for user in self._moving():
+                self._leave_to_tail(self._manager.of(user))
         meant = await self._arrive(entries)
         self._tail.position = max(upto, self._tail.position)
         self._metrics.log_entries.inc(len(entries))

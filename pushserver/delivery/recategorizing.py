@@ -1,8 +1,15 @@
-"""Recategorizing: live connections move when the back end changes the categories of their user."""
+"""Recategorizing: live connections move when the back end changes the categories of their user.
+
+A message that is published after a change was answered goes by the new categories. The change is in the feed
+by then, and the message not yet in the log: so what was read from the log is given out only when the feed is
+taken up to its end, and to who is being moved then after the move.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import structlog
 
@@ -15,6 +22,9 @@ __all__ = ["Recategorizing"]
 
 log = structlog.get_logger(__name__)
 
+WAIT_S = 0.5
+"""How long what is for those only who are live waits for users who are being moved."""
+
 
 class Recategorizing:
     """Reads categories anew and moves the user's connections here."""
@@ -25,6 +35,28 @@ class Recategorizing:
         self._tasks = tasks
         self._changed: dict[str, bool] = {}
         """Users whose categories are being read -> whether they changed once more meanwhile."""
+        self._moved = asyncio.Event()
+
+    @property
+    def moving(self) -> list[str]:
+        """Users whose categories have changed and are not known yet."""
+        return list(self._changed)
+
+    async def moved(self, user: str) -> None:
+        """Return when the categories of this user are known, or nobody is here any more to have them."""
+        while user in self._changed:
+            await self._next_moved()
+
+    async def all_moved(self) -> None:
+        """Return when nobody is being moved, or after half a second."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WAIT_S):
+                while self._changed:
+                    await self._next_moved()
+
+    async def _next_moved(self) -> None:
+        self._moved.clear()
+        await self._moved.wait()
 
     def changed(self, user: str) -> None:
         """The user's categories are not what they were when they were read."""
@@ -49,3 +81,4 @@ class Recategorizing:
             log.error("categories.invalid", user=user, reason=str(error)[:200])
         finally:
             del self._changed[user]
+            self._moved.set()

@@ -253,6 +253,9 @@ class Sessions:
             return
         connection.expires_at = who.expires_at
         self._manager.change_categories(connection, who.categories)
+        if who.categories_version is not None:
+            # They may have changed since they were read, and the connection may have been moved already.
+            self.on_stale_categories(connection.user)
         connection.transport.write(self._welcome(connection, who))
         now = time.monotonic()
         self.wheel.put(connection, min(now + 1, self._upkeep.expiry(connection, now)))

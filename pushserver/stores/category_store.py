@@ -8,7 +8,7 @@ from pushserver.stores.commands import Argument, Commands
 from pushserver.stores.keys import Keys
 from pushserver.stores.presence_field import presence_of
 
-__all__ = ["CategoryStore", "StoredCategories"]
+__all__ = ["CategoryStore", "StoredCategories", "version_of"]
 
 
 class StoredCategories(dict[str, tuple[str, ...]]):
@@ -20,6 +20,11 @@ class StoredCategories(dict[str, tuple[str, ...]]):
         super().__init__(categories)
         self.version = version
         """0 if the API never wrote any."""
+
+
+def version_of(categories: Categories) -> int | None:
+    """Which version of the stored categories these are; None if they are not stored ones."""
+    return categories.version if isinstance(categories, StoredCategories) else None
 
 
 class CategoryStore:

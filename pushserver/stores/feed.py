@@ -50,6 +50,11 @@ class FeedStore:
         entries = await self._commands.call("XRANGE", self._keys.feed(self._pod), "-", "+", "COUNT", 1)
         return position_of(entries[0][0]) if entries else None
 
+    async def last(self) -> int:
+        """The position of the last entry of this pod's feed; 0 if there is none."""
+        last = await self._commands.script("feed_last", [self._keys.feed(self._pod)], [])
+        return 0 if last is None else position_of(last)
+
     async def read(self, after: int, count: int) -> list[tuple[int, FeedEntry | None]]:
         """Up to `count` entries of this pod's feed behind `after`, waited for a second at most.
 

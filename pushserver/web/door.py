@@ -17,7 +17,7 @@ from pushserver.core.request import HttpRequest
 from pushserver.delivery.connection import Connection
 from pushserver.delivery.presence import Presence
 from pushserver.delivery.session import Sessions, Verified
-from pushserver.stores.category_store import StoredCategories
+from pushserver.stores.category_store import version_of
 from pushserver.web.chain import CATEGORIES, CLIENT_IP, CLOSE_CODE, CREDENTIALS, IDENTITY, LOG_AT, USER
 from pushserver.web.chain.admission import Admission
 from pushserver.web.credentials import ACK_SUBPROTOCOL, Credentials
@@ -78,7 +78,7 @@ class Door:
             expires_at=identity.expires_at + self.leeway_s,
             token_expires=identity.expires_at,
             categories=(categories := ctx.must_get(CATEGORIES)),
-            categories_version=categories.version if isinstance(categories, StoredCategories) else None,
+            categories_version=version_of(categories),
             log_at=ctx.must_get(LOG_AT),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pushserver.core.errors import NotAuthenticatedError, StoreUnavailableError
 from pushserver.delivery.session import Verified
+from pushserver.stores.category_store import version_of
 from pushserver.web.chain.categories import Source
 from pushserver.web.tokens import TokenVerifier
 
@@ -26,4 +27,6 @@ class Refresh:
             categories = await self._source(identity)
         except ValueError:
             raise StoreUnavailableError("categories", "categories cannot be read") from None
-        return Verified(user, identity.expires_at + self._verifier.leeway_s, identity.expires_at, categories)
+        expires = identity.expires_at
+        version = version_of(categories)
+        return Verified(user, expires + self._verifier.leeway_s, expires, categories, version)
