@@ -27,7 +27,7 @@ class Metrics:
         self.task_failures = self._counter("task_failures", "Background tasks that ended with an error")
 
     def _connections(self) -> None:
-        self.handshakes = self._counter("handshakes", "Handshakes by result", "result")
+        self.handshakes = self._counter("handshakes", "Handshakes: 101, our code, or a status", "result")
         self.closes = self._counter("closes", "Connections closed, by close code", "code")
         self.frames_refused = self._counter("frames_refused", "Client frames that were no request")
         self.receipts_ignored = self._counter(

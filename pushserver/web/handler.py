@@ -15,7 +15,7 @@ from tornado.iostream import IOStream
 
 from pushserver.core.context import Context
 from pushserver.core.jsontext import dump
-from pushserver.web.chain import CLIENT_IP, CLOSE_CODE, CREDENTIALS, REASON
+from pushserver.web.chain import CLIENT_IP, CLOSE_CODE, CODE, CREDENTIALS, REASON
 from pushserver.web.chain.refuse import error_body, refuse
 from pushserver.web.door import Door
 from pushserver.web.handover import HandoverProtocol, accept_value
@@ -140,7 +140,7 @@ class PushHandler(JsonErrors, tornado.websocket.WebSocketHandler):
         self._break_cycles()
 
     def _refuse(self, ctx: Context, status: int) -> None:
-        self._door.metrics.handshakes.labels(str(status)).inc()
+        self._door.metrics.handshakes.labels(ctx.get_string(CODE) or str(status)).inc()
         self._door.undo(ctx, was_let_in=False)
         log.info(
             "handshake.refused",

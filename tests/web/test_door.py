@@ -109,7 +109,7 @@ async def test_a_token_that_is_not_believed_is_401_in_json() -> None:
             assert (refused.status, refused.error["code"]) == (401, "not_authenticated")
             assert refused.headers["www-authenticate"] == "Bearer"
             assert token.encode() not in refused.body
-        assert door.handshakes("401") == 3
+        assert door.handshakes("not_authenticated") == 3
         assert (len(door.app.manager), door.inside) == (0, 0)
 
 
@@ -129,7 +129,7 @@ async def test_who_offers_our_subprotocol_is_upgraded_and_closed_with_4401(offer
         closed = await client.closed()
         assert (closed.code, closed.reason) == (4401, "")
         assert not opened
-        assert door.handshakes("401") == 1
+        assert door.handshakes("not_authenticated") == 1
 
 
 @pytest.mark.gen_test

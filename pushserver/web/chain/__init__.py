@@ -8,7 +8,17 @@ names below.
 
 from __future__ import annotations
 
-__all__ = ["CATEGORIES", "CLIENT_IP", "CLOSE_CODE", "CREDENTIALS", "IDENTITY", "LOG_AT", "REASON", "USER"]
+__all__ = [
+    "CATEGORIES",
+    "CLIENT_IP",
+    "CLOSE_CODE",
+    "CODE",
+    "CREDENTIALS",
+    "IDENTITY",
+    "LOG_AT",
+    "REASON",
+    "USER",
+]
 
 CLIENT_IP = "client_ip"
 """The client's address, text."""
@@ -22,6 +32,8 @@ CATEGORIES = "categories"
 """The user's categories (`core.categories.Categories`)."""
 LOG_AT = "log_at"
 """Where the user stands in the log."""
+CODE = "code"
+"""With a refusal of ours: its short code, by which it is counted."""
 REASON = "reason"
 """With a refusal: why, as the client is told and the log says; it quotes nothing secret."""
 CLOSE_CODE = "close_code"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pushserver.core.context import Context
-from pushserver.web.chain import REASON
+from pushserver.web.chain import CODE, REASON
 
 __all__ = ["error_body", "refuse"]
 
@@ -17,5 +17,6 @@ def refuse(ctx: Context, status: int, code: str, message: str, *, retry_after_s:
     """Abort the chain with a status, a short code and a text that quotes nothing secret."""
     if retry_after_s:
         ctx.header("Retry-After", str(retry_after_s))
+    ctx.set(CODE, code)
     ctx.set(REASON, message)
     ctx.abort_with_status_json(status, error_body(code, message))
