@@ -1,154 +1,26 @@
-"""A TCP proxy in front of a server, which can hold, delay, cut and swallow what goes through it.
+"""A proxy before Redis that knows its commands: a test can hold one step of a pod that runs as a process.
 
-`TcpProxy` knows bytes only. `RedisProxy` knows Redis' commands, so that a test can hold one step of a pod
-that runs as a process: before the command is sent, or its answer after.
+Before the command is sent, or its answer after.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import hiredis
 
 import pushserver.stores
 from pushserver.stores.scripts import script
+from tests.engines.tcp_proxy import Link, TcpProxy
 
-__all__ = ["Hold", "RedisProxy", "TcpProxy"]
+__all__ = ["Hold", "RedisProxy"]
 
-CHUNK = 64 * 1024
+_ADDRESS = re.compile(rb"(?P<host>127\.0\.0\.1(?:\r\n)?:)(?P<port>\d+)(?=\r\n)")
+"""In an error, or as two parts of an answer (RESP2): the host, and the port as a number."""
 _LUA = Path(pushserver.stores.__file__).parent / "lua"
-
-
-class TcpProxy:
-    """Listens on `port` of 127.0.0.1 on the test's loop and forwards to `target_port`.
-
-    A test that blocks the loop (starting a server) blocks what goes through here, too.
-    """
-
-    def __init__(self, target_port: int) -> None:
-        self.target_port = target_port
-        self.port = 0
-        self._server: asyncio.Server | None = None
-        self._links: set[Link] = set()
-        self._passable = asyncio.Event()
-        self._passable.set()
-        self._refusing = False
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._server is not None
-        self._server.close()
-        # Also who was accepted just now, and is told of in the next turn of the loop.
-        self.refuse()
-        while self._links:
-            await asyncio.wait({link.task for link in self._links})
-        await self._server.wait_closed()
-
-    @property
-    def connections(self) -> int:
-        """How many there are now."""
-        return len(self._links)
-
-    def cut(self) -> None:
-        """Reset every connection; new ones are taken."""
-        for link in self._links:
-            link.task.cancel()
-
-    def partition(self) -> None:
-        """Let nothing through any more, in either direction, and connect nobody: packets are lost."""
-        self._passable.clear()
-
-    def heal(self) -> None:
-        """Let through again, also what was sent meanwhile: it arrives late, as retransmitted packets do."""
-        self._passable.set()
-
-    def refuse(self, refusing: bool = True) -> None:
-        """Reset every connection, and each new one at once, as if nobody listened."""
-        self._refusing = refusing
-        if refusing:
-            self.cut()
-
-    async def passable(self) -> None:
-        """Return when nothing parts the two sides."""
-        await self._passable.wait()
-
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._refusing:
-            writer.transport.abort()
-            return
-        link = self._link(reader, writer)
-        self._links.add(link)
-        link.task.add_done_callback(lambda _: self._links.discard(link))
-
-    def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Link:
-        return Link(self, reader, writer)
-
-
-class Link:
-    """One connection through the proxy."""
-
-    def __init__(self, proxy: TcpProxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.proxy = proxy
-        self._near = (reader, writer)
-        self.task = asyncio.get_running_loop().create_task(self._run(), name="proxy link")
-        # Here, too: a task that is cancelled before its first step runs no line.
-        self.task.add_done_callback(lambda _: writer.transport.abort())
-
-    async def _run(self) -> None:
-        writers = [self._near[1]]
-        pumps: list[asyncio.Task[None]] = []
-        try:
-            await self.proxy.passable()
-            far = await asyncio.open_connection("127.0.0.1", self.proxy.target_port)
-            writers.append(far[1])
-            pumps = [
-                asyncio.ensure_future(self._forth(self._near[0], far[1])),
-                asyncio.ensure_future(self._back(far[0], self._near[1])),
-            ]
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        except (OSError, asyncio.CancelledError):
-            pass
-        finally:
-            # Before anything is awaited: a link may be cut while it ends.
-            for writer in writers:
-                writer.transport.abort()
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
-
-    async def _forth(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """From who connected to the server; ends with either."""
-        with suppress(ConnectionError):
-            while data := await reader.read(CHUNK):
-                await self.proxy.passable()
-                await self.sends(data, writer)
-                await writer.drain()
-
-    async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            while data := await reader.read(CHUNK):
-                await self.answers(data)
-                await self.proxy.passable()
-                writer.write(data)
-                await writer.drain()
-
-    async def sends(self, data: bytes, writer: asyncio.StreamWriter) -> None:
-        """Bytes on their way to the server."""
-        writer.write(data)
-
-    async def answers(self, data: bytes) -> None:
-        """Bytes on their way back: return when they may go on."""
 
 
 class Hold:
@@ -191,10 +63,10 @@ class Hold:
 
 
 class RedisProxy(TcpProxy):
-    """A proxy that sees commands."""
+    """A proxy that sees commands. Before a cluster it stands before every node, and nodes name its ports."""
 
-    def __init__(self, target_port: int) -> None:
-        super().__init__(target_port)
+    def __init__(self, *target_ports: int) -> None:
+        super().__init__(*target_ports)
         self.delay_s = 0.0
         """Added to each answer."""
         self._holds: list[Hold] = []
@@ -204,7 +76,8 @@ class RedisProxy(TcpProxy):
     @property
     def url(self) -> str:
         """Where pods connect to."""
-        return f"redis://127.0.0.1:{self.port}"
+        scheme = "redis+cluster" if len(self.ports) > 1 else "redis"
+        return f"{scheme}://127.0.0.1:{self.port}"
 
     def hold(
         self, name: str, *, answers: bool = False, only: Callable[[list[bytes]], bool] = lambda _: True
@@ -229,8 +102,8 @@ class RedisProxy(TcpProxy):
             return known.get(command[1], "?"), list(command[3:])
         return name.decode(), list(command[1:])
 
-    def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Link:
-        return RedisLink(self, reader, writer)
+    def _link(self, target_port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Link:
+        return RedisLink(self, target_port, reader, writer)
 
 
 class RedisLink(Link):
@@ -238,13 +111,21 @@ class RedisLink(Link):
 
     proxy: RedisProxy
 
-    def __init__(self, proxy: RedisProxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        proxy: RedisProxy,
+        target_port: int,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         self._commands = hiredis.Reader()
         self._replies = hiredis.Reader()
         self._asked = 0
         self._answered = 0
         self._waits: list[tuple[int, Hold]] = []
-        super().__init__(proxy, reader, writer)
+        self._unread = b""
+        """Of a reply that is not all there."""
+        super().__init__(proxy, target_port, reader, writer)
 
     async def sends(self, data: bytes, writer: asyncio.StreamWriter) -> None:
         """Command by command, each held if it is due."""
@@ -258,7 +139,7 @@ class RedisLink(Link):
                 await hold.wait(self)
             writer.write(hiredis.pack_command(tuple(command)))
 
-    async def answers(self, data: bytes) -> None:
+    async def answers(self, data: bytes) -> bytes:
         """Count replies; from the one that is held on, none goes back."""
         if self.proxy.delay_s:
             await asyncio.sleep(self.proxy.delay_s)
@@ -273,3 +154,18 @@ class RedisLink(Link):
                     due.append(hold)
         for hold in due:
             await hold.wait(self)
+        return self._renamed(data)
+
+    def _renamed(self, data: bytes) -> bytes:
+        """Where a node of a cluster names another (MOVED, ASK, CLUSTER SLOTS): the proxy's port for that one.
+
+        An address in two parts would be missed, so nothing goes on before its reply has been read.
+        """
+        data, self._unread = self._unread + data, b""
+        if self._replies.has_data():
+            data, self._unread = b"", data
+        return _ADDRESS.sub(self._renamed_one, data)
+
+    def _renamed_one(self, found: re.Match[bytes]) -> bytes:
+        port = int(found["port"])
+        return b"%s%d" % (found["host"], self.proxy.ports.get(port, port))

@@ -6,12 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from redis import Redis
+from redis.cluster import ClusterNode
+from redis.cluster import RedisCluster as ClusterClient
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from tests.engines.ports import free_port
-from tests.engines.redis_server import RedisServer
+from tests.engines.redis_server import CLUSTER_FILE, RedisServer
 
 __all__ = ["RedisCluster"]
 
@@ -20,8 +21,10 @@ SLOTS = 16384
 READY_WITHIN_S = 30
 _NODE_OPTIONS = (
     *("--cluster-enabled", "yes"),
-    *("--cluster-config-file", "nodes.conf"),
-    *("--cluster-node-timeout", "2000"),
+    *("--cluster-config-file", CLUSTER_FILE),
+    # Longer than a test freezes a node, or a busy machine lets one stand still: nobody is there to replace
+    # it, and the others would take it for dead until seconds after it has come back.
+    *("--cluster-node-timeout", "15000"),
     # Nothing here is about what a disk keeps.
     *("--appendfsync", "no"),
     # A node that is down takes its own slots with it and no others.
@@ -41,9 +44,15 @@ class RedisCluster:
         """Where clients connect to: any node, the first here."""
         return f"redis+cluster://127.0.0.1:{self.nodes[0].port}"
 
-    def client(self, key: str) -> Redis:
-        """A plain client of the node that serves `key`."""
-        return self.node_of(key).client()
+    @property
+    def ports(self) -> list[int]:
+        """Of all nodes."""
+        return [node.port for node in self.nodes]
+
+    def client(self) -> ClusterClient:
+        """A plain synchronous client of all nodes. Raises `RedisClusterException` if none of them runs."""
+        nodes = [ClusterNode("127.0.0.1", port) for port in self.ports]
+        return ClusterClient(startup_nodes=nodes, decode_responses=True, socket_timeout=5)
 
     def node_of(self, key: str) -> RedisServer:
         """The node that was given the slot of `key` when the cluster was formed."""
@@ -91,6 +100,21 @@ class RedisCluster:
             with node.client() as client:
                 client.flushall()
                 client.script_flush()
+
+    def kill(self) -> None:
+        """End every node at once (kill -9); what the append-only files have stays."""
+        for node in self.nodes:
+            node.kill()
+
+    def erase(self) -> None:
+        """Delete the data of all nodes, which must not run; who serves which slots stays."""
+        for node in self.nodes:
+            node.erase()
+
+    def freeze(self) -> None:
+        """Let every node hang."""
+        for node in self.nodes:
+            node.freeze()
 
     def thaw(self) -> None:
         """Let every node go on."""

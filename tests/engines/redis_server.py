@@ -17,9 +17,11 @@ from redis.exceptions import RedisError
 
 from tests.engines.ports import free_port
 
-__all__ = ["RedisServer", "redis_program"]
+__all__ = ["CLUSTER_FILE", "RedisServer", "redis_program"]
 
 START_WITHIN_S = 20
+CLUSTER_FILE = "nodes.conf"
+"""What a node knows of its cluster."""
 
 
 def redis_program() -> Path:
@@ -47,6 +49,16 @@ class RedisServer:
     def url(self) -> str:
         """Where clients connect to."""
         return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def nodes(self) -> list[RedisServer]:
+        """It alone."""
+        return [self]
+
+    @property
+    def ports(self) -> list[int]:
+        """Its port."""
+        return [self.port]
 
     def client(self) -> Redis:
         """A plain synchronous client, to look at what is really there."""
@@ -105,10 +117,13 @@ class RedisServer:
         process.wait(10)
 
     def erase(self) -> None:
-        """Delete its data; it must not run."""
+        """Delete its data; it must not run. A node of a cluster stays one."""
         assert self._process is None
         for path in Path(self._folder.name).iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != CLUSTER_FILE:
+                path.unlink()
 
     def freeze(self) -> None:
         """Let it hang: connections stay, nothing is answered."""

@@ -12,9 +12,9 @@ from pushserver.core.errors import StoreError, StoreRefusedError, StoreUnavailab
 from pushserver.core.metrics import Metrics
 from pushserver.stores.commands import Commands
 from tests.engines.ports import free_port
-from tests.engines.proxy import TcpProxy
 from tests.engines.redis_server import RedisServer
 from tests.engines.scripted_redis import HANG_UP, ScriptedRedis
+from tests.engines.tcp_proxy import TcpProxy
 from tests.pod import eventually
 from tests.stores.engines import commands_of
 

@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from redis import Redis
-
 from pushserver.backend import Backend as OpenBackend
 from pushserver.backend import open_backend
 from pushserver.core.categories import Categories
@@ -29,7 +27,7 @@ PAUSE_S = 0.1
 class Backend:
     """Sends messages one after the other to each user, so that the order they were sent in is the inbox's."""
 
-    def __init__(self, opened: OpenBackend, redis: Redis, history: History, prefix: str = "m") -> None:
+    def __init__(self, opened: OpenBackend, redis: Any, history: History, prefix: str = "m") -> None:
         self._publisher = opened.publisher
         self._users = opened.users
         self._redis = redis
@@ -155,8 +153,7 @@ class Backend:
 
 
 @asynccontextmanager
-async def backend(redis_url: str, history: History, prefix: str = "m") -> AsyncIterator[Backend]:
-    """A back end on the Redis at `redis_url`; its ids begin with `prefix`."""
+async def backend(redis_url: str, redis: Any, history: History, prefix: str = "m") -> AsyncIterator[Backend]:
+    """A back end on the Redis at `redis_url`; its ids begin with `prefix`. `redis` is a plain client."""
     async with open_backend(settings(redis_url)) as opened:
-        with Redis.from_url(redis_url) as redis:
-            yield Backend(opened, redis, history, prefix)
+        yield Backend(opened, redis, history, prefix)

@@ -11,8 +11,8 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Sequence
 
+from tests.engines.engine import Engine
 from tests.engines.proxy import RedisProxy
-from tests.engines.redis_server import RedisServer
 from tests.pod import eventually
 from tests.pod_process import PodProcess
 from tests.system.crowd import Crowd, Guest
@@ -39,13 +39,13 @@ class Faults:
     """Pods behind a proxy each, and what is done to them by chance."""
 
     def __init__(
-        self, on: Stage, server: RedisServer, proxies: Sequence[RedisProxy], chance: random.Random
+        self, on: Stage, engine: Engine, proxies: Sequence[RedisProxy], chance: random.Random
     ) -> None:
         self.pods: dict[int, PodProcess] = {}
         """By place; a place has a proxy, and a pod unless that is away for now."""
         self.crowd: Crowd
         self._on = on
-        self._server = server
+        self._engine = engine
         self._proxies = proxies
         self._chance = chance
         self._names = [f"pod-{number + 1}" for number in range(PODS)]
@@ -152,16 +152,16 @@ class Faults:
 
     async def redis_hung(self, _place: int) -> None:
         """It hangs, for a moment or for longer than every lease."""
-        self._server.freeze()
+        self._engine.freeze()
         await asyncio.sleep(self._chance.choice([SHORT_S, LONG_S]))
-        self._server.thaw()
+        self._engine.thaw()
 
     async def redis_restarted(self, _place: int) -> None:
         """Killed, and started again on its append-only file."""
-        self._server.kill()
+        self._engine.kill()
         self._on.history.counts["kills of Redis"] += 1
         await self._rest(2)
-        await asyncio.to_thread(self._server.start)
+        await asyncio.to_thread(self._engine.start)
 
     async def _rest(self, most_s: float) -> None:
         await asyncio.sleep(self._chance.random() * most_s)

@@ -136,7 +136,10 @@ class History:
     def _look_at_log(self, redis: Any) -> None:
         """Cursors first: what they are beyond is in the log that is read afterwards."""
         users = list(self.categories)
-        held = redis.mget(f"ps:cursor:{{{user}}}" for user in users) if users else []
+        with redis.pipeline(transaction=False) as pipeline:
+            for user in users:
+                pipeline.get(f"ps:cursor:{{{user}}}")
+            held = pipeline.execute()
         now = time.monotonic()
         last = next(reversed(self.log.values()), 0)
         for entry_id, fields in redis.xrange("ps:log", f"({stream_id(last)}"):

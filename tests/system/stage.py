@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from tests.client import Client
-from tests.engines.redis_server import RedisServer
+from tests.engines.engine import Engine
 from tests.pod import eventually
 from tests.pod_process import LEASE_MS, PodProcess, PodProcesses, pod_processes
 from tests.system.backend import Backend, backend
@@ -29,12 +29,12 @@ BUSY_S = 3.0
 class Stage:
     """Shortcuts for what stories do; `pods`, `backend` and `history` for the rest."""
 
-    def __init__(self, server: RedisServer, pods: PodProcesses, sender: Backend) -> None:
-        self.server = server
+    def __init__(self, engine: Engine, redis: Any, pods: PodProcesses, sender: Backend) -> None:
+        self.engine = engine
         self.pods = pods
         self.backend = sender
         self.history = sender.history
-        self.redis: Any = server.client()
+        self.redis = redis
         self.clients: list[Listener | Bystander | Faithful] = []
         """Who is put away at the end."""
         self._raw: list[Client] = []
@@ -142,17 +142,18 @@ async def meanwhile(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def stage(server: RedisServer, **sections: Mapping[str, Any]) -> AsyncIterator[Stage]:
+async def stage(engine: Engine, **sections: Mapping[str, Any]) -> AsyncIterator[Stage]:
     """A stage; `sections` are settings of all pods. At the end pods and history are judged."""
     history = History()
-    async with backend(server.url, history) as sender:
-        async with pod_processes(server.url, **sections) as pods:
-            on_stage = Stage(server, pods, sender)
+    with engine.client() as redis:
+        async with (
+            backend(engine.url, redis, history) as sender,
+            pod_processes(engine.url, **sections) as pods,
+        ):
+            on_stage = Stage(engine, redis, pods, sender)
             try:
-                with on_stage.redis:
-                    yield on_stage
+                yield on_stage
             finally:
                 await on_stage.put_away()
-        with server.client() as redis:
-            history.finish(redis)
+        history.finish(redis)
     check(history)

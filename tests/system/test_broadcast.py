@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from pushserver.backend import open_publisher
-from tests.engines.redis_server import RedisServer
+from tests.engines.engine import Engine
 from tests.pod import eventually
 from tests.pod_process import PodProcess, pod_processes
 from tests.system.history import History
@@ -19,11 +19,11 @@ COUNT = 300
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_broadcasts_go_on_while_a_pod_is_killed_and_another_drained(redis_server: RedisServer) -> None:
+async def test_broadcasts_go_on_while_a_pod_is_killed_and_another_drained(engine: Engine) -> None:
     history = History()
     pods: list[PodProcess] = []
     users: list[Faithful] = []
-    async with pod_processes(redis_server.url) as processes, open_publisher(redis_server.url) as publisher:
+    async with pod_processes(engine.url) as processes, open_publisher(engine.url) as publisher:
         try:
             pods += [await processes.start("pod-1"), await processes.start("pod-2")]
             users += [Faithful(f"u-{number}", history, lambda: list(pods)) for number in range(3)]

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.engines.engine import Engine
 from tests.engines.proxy import RedisProxy
-from tests.engines.redis_server import RedisServer
 from tests.pod import eventually
 from tests.system.backend import Backend, backend
 from tests.system.crowd import Crowd
@@ -161,15 +161,15 @@ def figures(history: History) -> dict[str, int]:
 
 
 @asynccontextmanager
-async def chaos_on(redis_server: RedisServer) -> AsyncIterator[Chaos]:
+async def chaos_on(engine: Engine) -> AsyncIterator[Chaos]:
     """Pods that run, users with their categories, and nobody connected yet."""
     chance = random.Random(SEED)
     async with AsyncExitStack() as stack:
-        proxies = [await stack.enter_async_context(RedisProxy(redis_server.port)) for _ in range(PODS + 1)]
-        on = await stack.enter_async_context(stage(redis_server, **SETTINGS))
-        slow = await stack.enter_async_context(backend(proxies[-1].url, on.history, prefix="s"))
+        proxies = [await stack.enter_async_context(RedisProxy(*engine.ports)) for _ in range(PODS + 1)]
+        on = await stack.enter_async_context(stage(engine, **SETTINGS))
+        slow = await stack.enter_async_context(backend(proxies[-1].url, on.redis, on.history, prefix="s"))
         proxies[-1].delay_s = SLOW_S
-        faults = Faults(on, redis_server, proxies[:PODS], chance)
+        faults = Faults(on, engine, proxies[:PODS], chance)
         crowd = faults.crowd = Crowd(on.history, lambda: list(faults.pods.values()), chance)
         stack.push_async_callback(crowd.vanish)
         for number, user in enumerate(USERS):
@@ -184,9 +184,9 @@ async def chaos_on(redis_server: RedisServer) -> AsyncIterator[Chaos]:
 
 
 @pytest.mark.gen_test(timeout=400 + 3 * FOR_S)
-async def test_whatever_happens_nothing_is_lost_and_presence_comes_right(redis_server: RedisServer) -> None:
+async def test_whatever_happens_nothing_is_lost_and_presence_comes_right(engine: Engine) -> None:
     """Three pods, 200 users, and whatever can happen to them; the checker judges all of it at the end."""
-    async with chaos_on(redis_server) as chaos:
+    async with chaos_on(engine) as chaos:
         pods = list(chaos.faults.pods.values())
         for pod in pods:
             await eventually(lambda: chaos.watch.at_rest(pod))  # noqa: B023 - awaited in its turn

@@ -32,9 +32,9 @@ from pushserver.stores.commands import Commands
 from pushserver.stores.exposure_stream import ExposureStream
 from tests.consumer_process import Consumers, consumers
 from tests.database.look import ask
-from tests.engines.proxy import TcpProxy
+from tests.engines.engine import Engine
 from tests.engines.pubsub_emulator import PubSubEmulator
-from tests.engines.redis_server import RedisServer
+from tests.engines.tcp_proxy import TcpProxy
 from tests.pod import eventually
 
 pytestmark = pytest.mark.system
@@ -102,7 +102,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @asynccontextmanager
-async def spool(server: RedisServer) -> AsyncIterator[ExposureStream]:
+async def spool(server: Engine) -> AsyncIterator[ExposureStream]:
     client = connect(server.url, timeout_ms=1000, max_connections=4)
     commands = Commands(client, Metrics(), timeout_s=1)
     yield ExposureStream(commands, "ps:exposures", 1_000_000)
@@ -137,7 +137,7 @@ async def all_there(team: Consumers, url: str, stream: ExposureStream) -> None:
     assert ask(url, "SELECT reason, count(*) FROM dead_letters GROUP BY reason") == [("not_json", 1)]
 
 
-def settings(url: str, server: RedisServer, **consume: Any) -> dict[str, dict[str, Any]]:
+def settings(url: str, server: Engine, **consume: Any) -> dict[str, dict[str, Any]]:
     return {
         "redis": {"url": server.url, "timeout_ms": 1000},
         # Small batches, so that there is a middle to be killed in.
@@ -153,20 +153,20 @@ def _quiet() -> Iterator[None]:
 
 
 @pytest.mark.gen_test(timeout=180)
-async def test_from_the_stream_every_exposure_is_stored_once(redis_server: RedisServer, url: str) -> None:
+async def test_from_the_stream_every_exposure_is_stored_once(engine: Engine, url: str) -> None:
     """The sink stops: Redis is killed, and started again from its file."""
     shown = all_exposures()
     half, events = len(shown) // 2, events_of(shown)
-    async with spool(redis_server) as stream:
+    async with spool(engine) as stream:
         outlet = Outlet(StreamSink(stream, Metrics(), Alarm()), None, "pod-1", Metrics())
         await outlet.start()
-        with consumers(settings(url, redis_server, claim_after_s=1)) as team:
+        with consumers(settings(url, engine, claim_after_s=1)) as team:
             poisoned = [Event("", "", 0, b"poison"), *events[: len(events) // 2]]
             await asyncio.gather(send(outlet, poisoned), die_and_replace(team, url))
-            redis_server.kill()
+            engine.kill()
             sending = asyncio.create_task(send(outlet, events[len(events) // 2 :]))
             await asyncio.sleep(0.3)
-            await asyncio.to_thread(redis_server.start)
+            await asyncio.to_thread(engine.start)
             await sending
             # On purpose: the same events, and the same exposures in others.
             await send(outlet, events[::7] + build_events(shown[half : half + 500], "pod-1"))
@@ -176,7 +176,7 @@ async def test_from_the_stream_every_exposure_is_stored_once(redis_server: Redis
 
 @pytest.mark.gen_test(timeout=180)
 async def test_from_pubsub_every_exposure_is_stored_once(
-    redis_server: RedisServer, pubsub_emulator: PubSubEmulator, url: str
+    engine: Engine, pubsub_emulator: PubSubEmulator, url: str
 ) -> None:
     """The sink stops: Pub/Sub refuses every connection for a while, and what was spooled is moved on."""
     name = f"consume-{uuid.uuid4().hex}"
@@ -186,11 +186,11 @@ async def test_from_pubsub_every_exposure_is_stored_once(
     made = PubSubSubscription(subscription, topic, emulator_host=pubsub_emulator.host)
     await made.open()
     await made.close()
-    async with spool(redis_server) as stream, TcpProxy(pubsub_emulator.port) as proxy:
+    async with spool(engine) as stream, TcpProxy(pubsub_emulator.port) as proxy:
         sink = PubSubSink(PubSubTopic(topic, emulator_host=f"127.0.0.1:{proxy.port}", attempts=1))
         outlet = Outlet(sink, stream, "pod-1", Metrics(), look_s=0.1)
         await outlet.start()
-        given = settings(url, redis_server, source="pubsub", subscription=subscription)
+        given = settings(url, engine, source="pubsub", subscription=subscription)
         environ = {"PUBSUB_EMULATOR_HOST": pubsub_emulator.host}
         with consumers({**given, "exposure": {"topic": topic}}, environ=environ) as team:
             poisoned = [Event("", "", 0, b"poison"), *events[: len(events) // 2]]

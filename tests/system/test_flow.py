@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from tests.engines.redis_server import RedisServer
+from tests.engines.engine import Engine
 from tests.pod import Pod, eventually, running_pod, settings
 
 
 @pytest.mark.gen_test
-async def test_messages_that_wait_arrive_in_order_are_settled_and_exposed(redis_server: RedisServer) -> None:
-    async with running_pod(settings(redis_server.url)) as pod:
+async def test_messages_that_wait_arrive_in_order_are_settled_and_exposed(engine: Engine) -> None:
+    async with running_pod(settings(engine.url)) as pod:
         ids = [await pod.send("alice", {"number": number}) for number in range(300)]
         client = await pod.connect("alice")
         frames = await client.until("live")
@@ -23,7 +23,7 @@ async def test_messages_that_wait_arrive_in_order_are_settled_and_exposed(redis_
         assert await client.frame() == {"type": "pong"}
         # Its last pong may be on its way while all before it is settled.
         await eventually(lambda: _is_empty(pod))
-        with redis_server.client() as redis:
+        with engine.client() as redis:
             events = [json.loads(entry["data"]) for _, entry in redis.xrange("ps:exposures")]
         # Several batches are handed over at a time, in any order.
         assert sorted(event["message_id"] for event in events) == sorted(ids)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 
-from tests.engines.redis_server import RedisServer
+from tests.engines.engine import Engine
 from tests.system.history import Broadcast, History
 
 
 def test_what_left_the_inbox_or_is_behind_the_cursor_is_settled_from_then_on(
-    redis_server: RedisServer,
+    engine: Engine,
 ) -> None:
     history = History()
     history.accepted["alice"] = ["m1", "m2"]
     history.categories = {"alice": {"vip": ("1",)}, "bob": {}}
     history.broadcasts = {name: Broadcast({}, 0.0, answered=True) for name in ("b1", "b2")}
-    with redis_server.client() as redis:
+    with engine.client() as redis:
         redis.rpush("ps:inbox:{alice}", "m1", "m2")
         redis.xadd("ps:log", {"id": "b1"}, id="5-1")
         redis.xadd("ps:log", {"id": "b2"}, id="5-2")

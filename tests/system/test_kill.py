@@ -7,8 +7,8 @@ import json
 import pytest
 
 from pushserver.exposure.event import event_id
+from tests.engines.engine import Engine
 from tests.engines.proxy import RedisProxy
-from tests.engines.redis_server import RedisServer
 from tests.pod import eventually
 from tests.system.stage import Stage, stage
 
@@ -24,10 +24,10 @@ def events(on: Stage) -> set[tuple[str, str]]:
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize("comes_back_to", ["pod-1", "pod-2"])
 async def test_what_was_pushed_and_not_confirmed_comes_again_in_order(
-    redis_server: RedisServer, comes_back_to: str
+    engine: Engine, comes_back_to: str
 ) -> None:
     """Killed between push and confirm; the user comes back to the restarted pod, or to another."""
-    async with stage(redis_server) as on:
+    async with stage(engine) as on:
         ids = await on.backend.send_many("alice", 20)
         pod = await on.pods.start("pod-1")
         other = pod if comes_back_to == "pod-1" else await on.pods.start("pod-2")
@@ -46,9 +46,9 @@ async def test_what_was_pushed_and_not_confirmed_comes_again_in_order(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_kill_between_presence_and_pull_loses_nothing(redis_server: RedisServer) -> None:
+async def test_a_kill_between_presence_and_pull_loses_nothing(engine: Engine) -> None:
     """Redis has written the presence and read the page; the pod never hears of it."""
-    async with RedisProxy(redis_server.port) as proxy, stage(redis_server) as on:
+    async with RedisProxy(*engine.ports) as proxy, stage(engine) as on:
         ids = await on.backend.send_many("alice", 20)
         pod = await on.pods.start("pod-1", redis_url=proxy.url)
         step = proxy.hold("presence_set", answers=True)
@@ -65,8 +65,8 @@ async def test_a_kill_between_presence_and_pull_loses_nothing(redis_server: Redi
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_kill_between_confirm_and_exposure_brings_both_again(redis_server: RedisServer) -> None:
-    async with RedisProxy(redis_server.port) as proxy, stage(redis_server) as on:
+async def test_a_kill_between_confirm_and_exposure_brings_both_again(engine: Engine) -> None:
+    async with RedisProxy(*engine.ports) as proxy, stage(engine) as on:
         ids = await on.backend.send_many("alice", 20)
         pod = await on.pods.start("pod-1", redis_url=proxy.url)
         step = proxy.hold("exposure_add")
@@ -85,9 +85,9 @@ async def test_a_kill_between_confirm_and_exposure_brings_both_again(redis_serve
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_kill_between_exposure_and_removal_makes_two_true_events(redis_server: RedisServer) -> None:
+async def test_a_kill_between_exposure_and_removal_makes_two_true_events(engine: Engine) -> None:
     """Killed after the confirm, before LREM: delivered again, and each delivery has its own event."""
-    async with RedisProxy(redis_server.port) as proxy, stage(redis_server) as on:
+    async with RedisProxy(*engine.ports) as proxy, stage(engine) as on:
         ids = await on.backend.send_many("alice", 20)
         pod = await on.pods.start("pod-1", redis_url=proxy.url)
         step = proxy.hold("inbox_remove")
@@ -109,10 +109,10 @@ async def test_a_kill_between_exposure_and_removal_makes_two_true_events(redis_s
 
 @pytest.mark.gen_test(timeout=60)
 async def test_a_removal_whose_answer_is_lost_is_repeated_and_harms_nothing(
-    redis_server: RedisServer,
+    engine: Engine,
 ) -> None:
     """No kill: the connection to Redis breaks after LREM was done. The client stays, gets nothing twice."""
-    async with RedisProxy(redis_server.port) as proxy, stage(redis_server) as on:
+    async with RedisProxy(*engine.ports) as proxy, stage(engine) as on:
         ids = await on.backend.send_many("alice", 20)
         pod = await on.pods.start("pod-1", redis_url=proxy.url)
         step = proxy.hold("inbox_remove", answers=True)

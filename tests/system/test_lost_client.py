@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from tests.engines.engine import Engine
 from tests.engines.proxy import RedisProxy
-from tests.engines.redis_server import RedisServer
 from tests.pod import eventually
 from tests.pod_process import PodProcess
 from tests.system.stage import stage
@@ -44,12 +44,12 @@ async def lost(pod: PodProcess, count: int) -> bool:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_client_lost_during_the_chain_is_registered_nowhere(redis_server: RedisServer) -> None:
+async def test_a_client_lost_during_the_chain_is_registered_nowhere(engine: Engine) -> None:
     """Redis is held while its categories are read: meanwhile the client closes, or is reset."""
     waits, limits = {"connect_wait_ms": 30_000}, {"handshake_timeout_s": 30}
     async with (
-        RedisProxy(redis_server.port) as proxy,
-        stage(redis_server, redis=waits, limits=limits) as on,
+        RedisProxy(*engine.ports) as proxy,
+        stage(engine, redis=waits, limits=limits) as on,
     ):
         pod = await on.pods.start("pod-1", redis_url=proxy.url)
         for count, leave in enumerate((close, reset), start=1):

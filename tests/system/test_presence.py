@@ -8,7 +8,7 @@ import random
 import pytest
 
 from pushserver.core.close_codes import CloseCode
-from tests.engines.redis_server import RedisServer
+from tests.engines.engine import Engine
 from tests.pod import eventually
 from tests.pod_process import PodProcess
 from tests.system.listener import Listener
@@ -32,9 +32,9 @@ async def at_rest(pod: PodProcess, connections: int) -> None:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_presence_stays_until_the_last_connection_of_a_user_closes(redis_server: RedisServer) -> None:
+async def test_presence_stays_until_the_last_connection_of_a_user_closes(engine: Engine) -> None:
     """Two connections, closed in either order, in either way."""
-    async with stage(redis_server, inbox={"rescan_s": 0}) as on:
+    async with stage(engine, inbox={"rescan_s": 0}) as on:
         pod = await on.pods.start("pod-1")
         for first in (0, 1):
             for leave in (Listener.leave, Listener.vanish):
@@ -70,9 +70,9 @@ async def never_absent(on: Stage, user: str, pod: str) -> None:
 
 @pytest.mark.gen_test(timeout=120)
 @pytest.mark.parametrize("names", [["pod-1"], ["pod-1", "pod-2"]])
-async def test_presence_is_exact_after_500_flaps(redis_server: RedisServer, names: list[str]) -> None:
+async def test_presence_is_exact_after_500_flaps(engine: Engine, names: list[str]) -> None:
     """Ten clients of three users at once. Who stays meanwhile is never absent, beside any flapping."""
-    async with stage(redis_server, limits=ROOM, inbox={"rescan_s": 0}, pod={"lease_ms": 15_000}) as on:
+    async with stage(engine, limits=ROOM, inbox={"rescan_s": 0}, pod={"lease_ms": 15_000}) as on:
         pods = [await on.pods.start(name) for name in names]
         stays = [await on.live(pod, "alice") for pod in pods]
         await together(*(at_rest(pod, 1) for pod in pods))
@@ -94,9 +94,9 @@ async def test_presence_is_exact_after_500_flaps(redis_server: RedisServer, name
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_dead_pod_is_reaped_within_its_lease_and_leaves_no_key(redis_server: RedisServer) -> None:
+async def test_a_dead_pod_is_reaped_within_its_lease_and_leaves_no_key(engine: Engine) -> None:
     """Killed with 50 users on it; one of them is on the living pod, too, and stays there."""
-    async with stage(redis_server) as on:
+    async with stage(engine) as on:
         dying, other = await together(on.pods.start("pod-1"), on.pods.start("pod-2"))
         bystander = await on.bystander(other, "user-7")
         listeners = [await on.live(dying, f"user-{number}") for number in range(50)]
@@ -116,10 +116,10 @@ async def test_a_dead_pod_is_reaped_within_its_lease_and_leaves_no_key(redis_ser
 
 @pytest.mark.gen_test(timeout=60)
 async def test_the_newer_process_of_a_name_wins_and_the_older_drains_with_exit_code_3(
-    redis_server: RedisServer,
+    engine: Engine,
 ) -> None:
     """alice is on the older one; bob comes to the newer one while he is still on the older one."""
-    async with stage(redis_server, inbox={"rescan_s": 0}) as on:
+    async with stage(engine, inbox={"rescan_s": 0}) as on:
         older = await on.pods.start("pod-1")
         older.expected_exit, older.expected_errors = 3, {"pod.taken_over"}
         alice, bob = await on.live(older, "alice"), await on.live(older, "bob")

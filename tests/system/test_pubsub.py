@@ -11,9 +11,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from tests.engines.proxy import TcpProxy
+from tests.engines.engine import Engine
 from tests.engines.pubsub_emulator import PubSubEmulator
-from tests.engines.redis_server import RedisServer
+from tests.engines.tcp_proxy import TcpProxy
 from tests.exposure.subscription import Subscription
 from tests.pod import eventually
 from tests.system.stage import Stage, meanwhile, stage
@@ -67,10 +67,10 @@ def to_pubsub(topic: Topic) -> dict[str, str]:
 
 @pytest.mark.gen_test(timeout=90)
 async def test_500_offline_messages_are_500_exposures_in_a_subscription(
-    redis_server: RedisServer, pubsub_emulator: PubSubEmulator
+    engine: Engine, pubsub_emulator: PubSubEmulator
 ) -> None:
     topic = Topic()
-    async with stage(redis_server, exposure=to_pubsub(topic)) as on, topic.received(pubsub_emulator):
+    async with stage(engine, exposure=to_pubsub(topic)) as on, topic.received(pubsub_emulator):
         ids = await on.backend.send_many("alice", 500)
         pod = await on.pods.start("pod-1", environ={"PUBSUB_EMULATOR_HOST": pubsub_emulator.host})
         listener = await on.live(pod, "alice")
@@ -84,13 +84,13 @@ async def test_500_offline_messages_are_500_exposures_in_a_subscription(
 
 @pytest.mark.gen_test(timeout=90 + AWAY_S)
 async def test_after_an_outage_of_pubsub_under_load_no_event_is_missing(
-    redis_server: RedisServer, pubsub_emulator: PubSubEmulator
+    engine: Engine, pubsub_emulator: PubSubEmulator
 ) -> None:
     """The emulator forgets its subscription when it stops; nothing gets through before it has a new one."""
     topic = Topic()
     async with (
         TcpProxy(pubsub_emulator.port) as proxy,
-        stage(redis_server, exposure=to_pubsub(topic)) as on,
+        stage(engine, exposure=to_pubsub(topic)) as on,
     ):
         pod = await on.pods.start("pod-1", environ={"PUBSUB_EMULATOR_HOST": f"127.0.0.1:{proxy.port}"})
         pod.expected_errors = {"exposure.sink_away"}

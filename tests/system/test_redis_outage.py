@@ -10,8 +10,8 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from tests.client import Refused
+from tests.engines.engine import Engine
 from tests.engines.proxy import RedisProxy
-from tests.engines.redis_server import RedisServer
 from tests.pod import eventually
 from tests.pod_process import PodProcess
 from tests.system.listener import Faithful
@@ -64,17 +64,17 @@ async def two_pods(on: Stage) -> tuple[list[PodProcess], list[Faithful]]:
 
 @pytest.mark.gen_test(timeout=90)
 async def test_a_restart_of_redis_under_load_loses_nothing_and_disturbs_nobody(
-    redis_server: RedisServer,
+    engine: Engine,
 ) -> None:
     """Killed, away for a second, started again on its append-only file. Who comes meanwhile gets a 503."""
-    async with stage(redis_server, redis={"connect_wait_ms": int(WAIT_S * 1000)}) as on:
+    async with stage(engine, redis={"connect_wait_ms": int(WAIT_S * 1000)}) as on:
         pods, users = await two_pods(on)
         for pod in pods:
             pod.expected_errors = {"exposure.sink_away"}
         asking = [await on.bystander(pod, "dave") for pod in pods]
         async with load(on):
             await eventually(lambda: all(len(one.received) > 10 for one in users))
-            redis_server.kill()
+            engine.kill()
             await eventually(lambda: all(pod.events("lease.heartbeat_failed") for pod in pods))
             assert [(await pod.get("/readyz"))[0] for pod in pods] == [503, 503]
             began = time.monotonic()
@@ -83,7 +83,7 @@ async def test_a_restart_of_redis_under_load_loses_nothing_and_disturbs_nobody(
             assert refused.value.status == 503
             assert int(refused.value.headers["retry-after"]) > 0
             assert time.monotonic() - began < WAIT_S + BUSY_S
-            await asyncio.to_thread(redis_server.start)
+            await asyncio.to_thread(engine.start)
             sent = {user: len(ids) for user, ids in on.history.accepted.items()}
             await eventually(
                 lambda: all(len(on.history.accepted[user]) > sent[user] + 10 for user in USERS), BACK_WITHIN_S
@@ -100,9 +100,9 @@ async def test_a_restart_of_redis_under_load_loses_nothing_and_disturbs_nobody(
 
 @pytest.mark.gen_test(timeout=90)
 @pytest.mark.parametrize("how", ["flushed", "restarted without its data"])
-async def test_an_emptied_redis_is_filled_again_within_a_lease(redis_server: RedisServer, how: str) -> None:
+async def test_an_emptied_redis_is_filled_again_within_a_lease(engine: Engine, how: str) -> None:
     """Presence, leases and scripts come back; what was waiting is gone, what comes later is not."""
-    async with stage(redis_server, inbox={"rescan_s": 0}) as on:
+    async with stage(engine, inbox={"rescan_s": 0}) as on:
         for user in USERS:
             await on.backend.send_many(user, 3)
         pods, users = await two_pods(on)
@@ -114,9 +114,9 @@ async def test_an_emptied_redis_is_filled_again_within_a_lease(redis_server: Red
             on.redis.flushall()
             on.redis.script_flush()
         else:
-            redis_server.kill()
-            redis_server.erase()
-            await asyncio.to_thread(redis_server.start)
+            engine.kill()
+            engine.erase()
+            await asyncio.to_thread(engine.start)
         # As many as before, and before any heartbeat: the sequence alone does not tell that they are new.
         for user in USERS:
             await eventually(lambda: on.backend.try_to_send(user))  # noqa: B023 - awaited in its turn
@@ -132,22 +132,22 @@ async def test_an_emptied_redis_is_filled_again_within_a_lease(redis_server: Red
 
 @pytest.mark.gen_test(timeout=90)
 async def test_a_redis_frozen_longer_than_the_leases_reaps_nobody_who_is_alive(
-    redis_server: RedisServer,
+    engine: Engine,
 ) -> None:
     """Meanwhile one user leaves, and another comes, who waits for Redis and gets in."""
-    async with stage(redis_server, redis={"connect_wait_ms": 10_000}) as on:
+    async with stage(engine, redis={"connect_wait_ms": 10_000}) as on:
         pods, users = await two_pods(on)
         for pod in pods:
             # After the thaw a feed may bring a message before its pod has tried Redis again.
             pod.expected_errors = {"exposure.sink_away"}
         bystander = await on.bystander(pods[0], "carol")
         leaving = await on.live(pods[0], "leaving")
-        redis_server.freeze()
+        engine.freeze()
         await leaving.leave()
         coming = asyncio.ensure_future(on.live(pods[1], "dave"))
         await eventually(lambda: all(len(pod.events("lease.heartbeat_failed")) > 2 for pod in pods))
         await asyncio.sleep(LEASE_S)
-        redis_server.thaw()
+        engine.thaw()
         await eventually(lambda: right(on, pods), RIGHT_WITHIN_S)
         assert not any(pod.events("pod.reaped") for pod in pods)
         for user in USERS:
@@ -167,10 +167,10 @@ async def test_a_redis_frozen_longer_than_the_leases_reaps_nobody_who_is_alive(
 
 @pytest.mark.gen_test(timeout=90)
 async def test_a_pod_cut_off_longer_than_its_lease_is_reaped_and_comes_back_under_a_new_boot(
-    redis_server: RedisServer,
+    engine: Engine,
 ) -> None:
     """It keeps its clients. What it sent while it was cut off arrives late, and harms nothing."""
-    async with RedisProxy(redis_server.port) as proxy, stage(redis_server) as on:
+    async with RedisProxy(*engine.ports) as proxy, stage(engine) as on:
         pods = await together(on.pods.start("pod-1", redis_url=proxy.url), on.pods.start("pod-2"))
         cut_off, other = pods
         users = [on.faithful(user, pods[number % 2]) for number, user in enumerate(USERS)]
@@ -196,12 +196,12 @@ async def test_a_pod_cut_off_longer_than_its_lease_is_reaped_and_comes_back_unde
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_a_slow_redis_costs_time_and_nothing_else(redis_server: RedisServer) -> None:
+async def test_a_slow_redis_costs_time_and_nothing_else(engine: Engine) -> None:
     """Each answer 100 ms late: 50 users come at once, and the round trips are few; the lease is kept."""
     pods = {"lease_ms": 5000}
     async with (
-        RedisProxy(redis_server.port) as proxy,
-        stage(redis_server, pod=pods, redis={"timeout_ms": 1500}) as on,
+        RedisProxy(*engine.ports) as proxy,
+        stage(engine, pod=pods, redis={"timeout_ms": 1500}) as on,
     ):
         pod = await on.pods.start("pod-1", redis_url=proxy.url)
         bystander = await on.bystander(pod)

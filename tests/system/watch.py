@@ -9,8 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
-from redis.exceptions import RedisError
-
+from tests.engines.engine import AWAY
 from tests.pod_process import PodProcess
 from tests.system.crowd import Crowd, Guest
 from tests.system.stage import Stage
@@ -33,7 +32,7 @@ class Watch:
     async def keep_looking(self) -> None:
         """Note what is settled, until cancelled. A Redis that is away is for the next look."""
         while True:
-            with suppress(RedisError), self._on.server.client() as redis:
+            with suppress(*AWAY), self._on.engine.client() as redis:
                 await asyncio.to_thread(self._history.look, redis)
             await asyncio.sleep(1)
 
