@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import defaultdict
+from collections.abc import Sequence
 
 from pushserver.core.clock import StoreClock
 from pushserver.core.errors import InvalidFieldError
@@ -16,6 +17,7 @@ from pushserver.core.message import message_parts
 from pushserver.core.metrics import Metrics
 from pushserver.core.publication import Publication, Published
 from pushserver.delivery.feeds import Feeds, Text
+from pushserver.delivery.publish_order import Place, PublishOrder
 from pushserver.stores.content import ContentStore, PublishRecord
 from pushserver.stores.feed_entry import Hint, Push
 from pushserver.stores.inbox import Appended, Inbox
@@ -33,6 +35,8 @@ MAX_TIME_DIGITS = 13
 OUTLIVES_S = 60
 """So long the record of a publish outlives the ids remembered with the inboxes, which are written after it:
 an id that is free for another message is remembered nowhere any more."""
+_LOG = ("",)
+"""Stands for the log where inboxes are named; no user is called so."""
 
 
 class Publisher:
@@ -66,6 +70,7 @@ class Publisher:
         self._inline_bytes = inline_bytes
         self._max_bytes = max_bytes
         self._max_ttl_s = max_ttl_s
+        self._order = PublishOrder()
 
     def new_id(self) -> str:
         """An id that sorts by time: milliseconds in hex, then 64 random bits."""
@@ -75,8 +80,9 @@ class Publisher:
         """Store a message as durably as `redis.durability` says, and hint at it.
 
         Repeating the same publication completes what an earlier call began, and reaches nobody twice. What
-        is published first by one process is stored first. Raises `InvalidFieldError` if it is too large,
-        `IdReusedError`, `RecalledError`, or `StoreError`: then some inboxes may have it.
+        is published first by one process is stored first in each inbox, and in the log; a message for those
+        who are live is not stored. Raises `InvalidFieldError` if it is too large, `IdReusedError`,
+        `RecalledError`, or `StoreError`: then some inboxes may have it.
         """
         head, tail = message_parts(publication.id, publication.content)
         size = len(head.encode()) + len(tail.encode()) + MAX_TIME_DIGITS
@@ -84,18 +90,32 @@ class Publisher:
             raise InvalidFieldError(
                 "content", f"makes a message of {size} bytes, more than {self._max_bytes}"
             )
-        record = await self._contents.publish(publication, self._idempotency_s + OUTLIVES_S)
-        text = f"{head}{record.queued_at}{tail}".encode()
-        if not publication.offline:
+        places = [self._order.place(inboxes) for inboxes in _inboxes(publication)]
+        try:
+            record = await self._contents.publish(publication, self._idempotency_s + OUTLIVES_S)
+            text = f"{head}{record.queued_at}{tail}".encode()
+            if publication.offline:
+                return await self._store(publication, record, text, places)
             return await self._to_the_live(publication, record, text)
+        finally:
+            for place in places:
+                place.leave()
+
+    async def _store(
+        self, publication: Publication, record: PublishRecord, text: bytes, places: Sequence[Place]
+    ) -> Published:
         # A repeat may say a stored text in other words: whoever needs it reads what is stored.
         small = record.new and len(text) <= self._inline_bytes
         expires_at = record.queued_at + publication.ttl_s * 1000
         if publication.categories is None:
-            return await self._to_users(publication, (text, expires_at) if small else None)
+            return await self._to_users(publication, (text, expires_at) if small else None, places)
         inline = text.decode() if small else ""
-        appended = await self._log.append(publication.id, publication.categories, inline, expires_at)
-        return Published(publication.id, duplicate=not appended)
+        await places[0].come()
+        appending = asyncio.ensure_future(
+            self._log.append(publication.id, publication.categories, inline, expires_at)
+        )
+        places[0].leave()
+        return Published(publication.id, duplicate=not await appending)
 
     async def recall(self, message_id: str) -> bool:
         """Take back what is not delivered yet, on every pod; False if no such message is known.
@@ -109,11 +129,13 @@ class Publisher:
 
     # -- to users
 
-    async def _to_users(self, publication: Publication, inline: Text | None) -> Published:
+    async def _to_users(
+        self, publication: Publication, inline: Text | None, places: Sequence[Place]
+    ) -> Published:
         new = online = 0
-        for start in range(0, len(publication.users), SLICE):
-            users = publication.users[start : start + SLICE]
-            appended = await self._append(users, publication)
+        for place in places:
+            users = place.inboxes
+            appended = await self._append(place, publication)
             stored = [one for one in appended if isinstance(one, Appended)]
             new += sum(one.new for one in stored)
             online += sum(bool(one.pods) for one in stored)
@@ -123,16 +145,17 @@ class Publisher:
                     raise one
         return Published(publication.id, not new, len(publication.users), online)
 
-    async def _append(
-        self, users: tuple[str, ...], publication: Publication
-    ) -> list[Appended | BaseException]:
+    async def _append(self, place: Place, publication: Publication) -> list[Appended | BaseException]:
+        await place.come()
+        appends = (self._inbox.append(user, publication.id, publication.ttl_s) for user in place.inboxes)
         # All are waited for: those that were stored are hinted at, also when another was not.
-        appends = (self._inbox.append(user, publication.id, publication.ttl_s) for user in users)
-        return await asyncio.gather(*appends, return_exceptions=True)
+        appending = asyncio.gather(*appends, return_exceptions=True)
+        place.leave()
+        return await appending
 
     async def _hint(
         self,
-        users: tuple[str, ...],
+        users: Sequence[str],
         message_id: str,
         appended: list[Appended | BaseException],
         inline: Text | None,
@@ -178,3 +201,13 @@ class Publisher:
             )
             await asyncio.gather(*entries)
         return online
+
+
+def _inboxes(publication: Publication) -> list[Sequence[str]]:
+    """Where a message is stored, in the parts that are begun at once."""
+    if not publication.offline:
+        return []
+    if publication.categories is not None:
+        return [_LOG]
+    users = publication.users
+    return [users[start : start + SLICE] for start in range(0, len(users), SLICE)]

@@ -33,7 +33,7 @@ class Engine(Protocol):
         """The ports of the nodes; all of them have to go through a proxy that stands before Redis."""
 
     def client(self) -> Redis | ClusterClient:
-        """A plain synchronous client that sees all keys. Raises one of `AWAY` if no node of a cluster runs."""
+        """A plain synchronous client that sees all keys. Of a cluster, raises `AWAY` if no node runs."""
 
     def start(self) -> None:
         """Start what does not run and wait until all of it answers."""

@@ -16,8 +16,8 @@ CHUNK = 64 * 1024
 class TcpProxy:
     """Listens on ports of 127.0.0.1 on the test's loop, one for each of the ports that it forwards to.
 
-    What is done to it is done to all of them. A test that blocks the loop (starting a server) blocks what goes
-    through here, too.
+    What is done to it is done to all of them. A test that blocks the loop (starting a server) blocks what
+    goes through here, too.
     """
 
     def __init__(self, *target_ports: int) -> None:
