@@ -110,8 +110,7 @@ class Commands:
     @property
     def away(self) -> bool:
         """Redis does not answer; of a cluster, no node of it."""
-        nodes = self._lanes.all
-        return bool(nodes) and all(lanes.away for lanes in nodes)
+        return self._lanes.away
 
     @property
     def waiting(self) -> int:
@@ -150,6 +149,7 @@ class Commands:
     def answered(self, lane: Lane, batch: list[Command], results: list[Any], seconds: float) -> set[str]:
         """Hand out the answers; the kinds of error among them."""
         self._metrics.redis_round_trip(len(batch), seconds)
+        self._lanes.heard()
         lasted, self._fault_lasts = self._fault_lasts, False
         kinds: set[str] = set()
         untaught: list[Command] = []

@@ -72,6 +72,10 @@ class Lanes(Protocol):
     def all(self) -> Sequence[NodeLanes]:
         """Those in use."""
 
+    @property
+    def away(self) -> bool:
+        """Nobody answers: the engine does not, or no node of the cluster."""
+
     def send(self, command: Command) -> None:
         """Send a command to where its key is."""
 
@@ -80,6 +84,9 @@ class Lanes(Protocol):
 
     def doubt(self) -> None:
         """A node failed: perhaps another serves its slots now."""
+
+    def heard(self) -> None:
+        """Somebody answered."""
 
     async def every(self) -> Sequence[NodeLanes]:
         """Those to each node there is, after looking which there are."""
@@ -96,12 +103,20 @@ class OneEngine:
         self.send = lanes.send
         self.close = lanes.close
 
+    @property
+    def away(self) -> bool:
+        """It does not answer."""
+        return self.all[0].away
+
     def follow(self, command: Command, redirect: Redirect) -> bool:
         """It is a node of a cluster after all, and the URL does not say so."""
         return False
 
     def doubt(self) -> None:
         """There is no other."""
+
+    def heard(self) -> None:
+        """Its lanes know."""
 
     async def every(self) -> Sequence[NodeLanes]:
         """The one's."""
@@ -121,11 +136,18 @@ class ClusterLanes:
         self._lanes: dict[Node, NodeLanes] = {}
         self._learning: asyncio.Task[None] | None = None
         self._next = 0.0
+        self._silent = False
+        """Every node was asked for the map, none answered, and none has answered anything since."""
 
     @property
     def all(self) -> Sequence[NodeLanes]:
         """Those in use."""
         return list(self._lanes.values())
+
+    @property
+    def away(self) -> bool:
+        """No node answers. Nothing may go to some of them, whose lanes would never hear it."""
+        return self._silent or (bool(self._lanes) and all(lanes.away for lanes in self.all))
 
     def send(self, command: Command) -> None:
         """Send a command to where its key is, as far as that is known; one without a key, to any node."""
@@ -173,6 +195,10 @@ class ClusterLanes:
         self._next = loop.time() + LEARN_EVERY_S
         await self._learn()
 
+    def heard(self) -> None:
+        """A node answered."""
+        self._silent = False
+
     def _learned(self, task: asyncio.Task[None]) -> None:
         self._learning = None
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -185,7 +211,8 @@ class ClusterLanes:
 
     async def _learn(self) -> None:
         # A dead node costs a time-out, so it is asked last.
-        if await self._cluster.learn(sorted(self._cluster.nodes, key=self._is_away)):
+        self._silent = not await self._cluster.learn(sorted(self._cluster.nodes, key=self._is_away))
+        if not self._silent:
             await self._leave()
 
     async def _leave(self) -> None:

@@ -225,6 +225,28 @@ async def test_a_cluster_is_away_when_no_node_answers(redis_cluster: RedisCluste
 
 
 @pytest.mark.gen_test
+async def test_a_cluster_is_away_also_when_some_nodes_are_asked_nothing(redis_cluster: RedisCluster) -> None:
+    """A pod at rest talks to the node of its lease only."""
+    some = users_of(redis_cluster, redis_cluster.nodes[0])
+    async with commands_of(redis_cluster.url, timeout_ms=300) as commands:
+        assert await served(commands, USERS) == USERS
+        redis_cluster.freeze()
+
+        async def away() -> bool:
+            assert await served(commands, some) == []
+            return commands.away
+
+        await eventually(away)
+        redis_cluster.thaw()
+
+        async def back() -> bool:
+            return await served(commands, some) == some
+
+        await eventually(back)
+        assert not commands.away
+
+
+@pytest.mark.gen_test
 async def test_each_node_is_taught_its_scripts(redis_cluster: RedisCluster, keys: Keys) -> None:
     async with commands_of(redis_cluster.url) as commands:
         inbox = Inbox(commands, keys, cap=5, ttl_s=1000, idempotency_s=60)

@@ -45,7 +45,7 @@ STEADY = 0.4
 RIGHT_S = 2 + PATIENCE_S
 """When everything is to be right again, a lease after a fault: 2 s, and what a slow machine takes."""
 POOL = 10
-"""Connections to Redis that a pod at rest may have or not."""
+"""Connections to a node of Redis that a pod at rest may have or not."""
 SLOW_S = 0.03
 """What every answer to the slow back end takes."""
 SETTINGS = {
@@ -134,7 +134,7 @@ class Chaos:
         await self.watch.until(lambda: self.watch.names_of_pods() == {pod.name for pod in pods}, RIGHT_S)
         for pod in pods:
             assert (await pod.stats())["tasks"] == tasks
-            assert pod.open_files <= files + POOL
+            assert pod.open_files <= files + POOL * len(self.on.engine.nodes)
             assert await pod.metric("pushserver_task_failures_total") == 0
 
 
