@@ -151,17 +151,25 @@ class Faults:
     # -- Redis
 
     async def redis_hung(self, _place: int) -> None:
-        """It hangs, for a moment or for longer than every lease."""
-        self._engine.freeze()
-        await asyncio.sleep(self._chance.choice([SHORT_S, LONG_S]))
-        self._engine.thaw()
+        """It hangs, or a node of it does for a moment; or all of it for longer than every lease."""
+        lasts_s = self._chance.choice([SHORT_S, LONG_S])
+        # Where one node hangs for longer, what pods have given up there arrives while their leases hold.
+        hung = self._engine if lasts_s == LONG_S else self._all_or_one()
+        hung.freeze()
+        await asyncio.sleep(lasts_s)
+        hung.thaw()
 
     async def redis_restarted(self, _place: int) -> None:
-        """Killed, and started again on its append-only file."""
-        self._engine.kill()
+        """It, or a node of it, is killed and started again on its append-only file."""
+        self._all_or_one().kill()
         self._on.history.counts["kills of Redis"] += 1
         await self._rest(2)
         await asyncio.to_thread(self._engine.start)
+
+    def _all_or_one(self) -> Engine:
+        nodes = self._engine.nodes
+        whole = len(nodes) == 1 or self._chance.random() < 0.5
+        return self._engine if whole else self._chance.choice(nodes)
 
     async def _rest(self, most_s: float) -> None:
         await asyncio.sleep(self._chance.random() * most_s)

@@ -32,9 +32,12 @@ class Watch:
     async def keep_looking(self) -> None:
         """Note what is settled, until cancelled. A Redis that is away is for the next look."""
         while True:
-            with suppress(*AWAY), self._on.engine.client() as redis:
-                await asyncio.to_thread(self._history.look, redis)
+            await asyncio.to_thread(self._look)
             await asyncio.sleep(1)
+
+    def _look(self) -> None:
+        with suppress(*AWAY), self._on.engine.client() as redis:
+            self._history.look(redis)
 
     def due(self, users: Iterable[str]) -> dict[str, set[str]]:
         """What these users are to have received by and by."""
