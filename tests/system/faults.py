@@ -57,11 +57,16 @@ class Faults:
         pod.expected_errors = {"exposure.sink_away", "pod.taken_over"}
         self.pods[place] = pod
 
-    def deck(self) -> list[Fault]:
-        """Every kind of fault once, in any order."""
-        faults = [self.killed, self.reaped_late, self.drained, self.taken_over, self.frozen, self.cut]
-        faults += [self.parted, self.delayed, self.lost, self.redis_hung, self.redis_restarted]
-        return self._chance.sample(faults, len(faults))
+    def deck(self, *, shared: bool = False) -> list[Fault]:
+        """Every kind of fault once, in any order; `shared`: one server and a cluster have some kinds each."""
+        of_redis = [self.redis_hung, self.redis_restarted]
+        of_one = [self.drained, self.taken_over, self.frozen, self.cut, self.delayed]
+        # These are about many keys, which a cluster has on different nodes.
+        of_many = [self.killed, self.reaped_late, self.parted, self.lost]
+        kinds = of_one + of_many
+        if shared:
+            kinds = of_one if len(self._engine.nodes) == 1 else of_many
+        return self._chance.sample(kinds + of_redis, len(kinds + of_redis))
 
     # -- pods
 

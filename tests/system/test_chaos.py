@@ -33,6 +33,8 @@ from tests.system.watch import Watch
 pytestmark = pytest.mark.system
 
 FOR_S = float(os.environ.get("TEST_CHAOS_S", "15"))
+SHARED = "TEST_CHAOS_S" not in os.environ and "TEST_REDIS" not in os.environ
+"""The kinds of faults are shared among the engines, to save time."""
 SEED = int(os.environ.get("TEST_CHAOS_SEED", "1"))
 
 USERS = [f"user-{number}" for number in range(200)]
@@ -92,13 +94,13 @@ class Chaos:
             raise first_of(group_failed) from None
 
     async def have_faults(self) -> None:
-        """One after the other: each kind once, and on until the time is over."""
+        """One after the other: each kind (of this engine's) once, and on until the time is over."""
         # Not before the crowd is there: a fault that meets nobody shows nothing.
         await self.is_right()
         end = time.monotonic() + FOR_S
-        deck = self.faults.deck()
+        deck = self.faults.deck(shared=SHARED)
         while deck or time.monotonic() < end:
-            deck = deck or self.faults.deck()
+            deck = deck or self.faults.deck(shared=SHARED)
             fault, place = deck.pop(), self.chance.randrange(PODS)
             began = time.monotonic()
             await fault(place)

@@ -153,20 +153,20 @@ def _quiet() -> Iterator[None]:
 
 
 @pytest.mark.gen_test(timeout=180)
-async def test_from_the_stream_every_exposure_is_stored_once(engine: Engine, url: str) -> None:
+async def test_from_the_stream_every_exposure_is_stored_once(any_engine: Engine, url: str) -> None:
     """The sink stops: Redis is killed, and started again from its file."""
     shown = all_exposures()
     half, events = len(shown) // 2, events_of(shown)
-    async with spool(engine) as stream:
+    async with spool(any_engine) as stream:
         outlet = Outlet(StreamSink(stream, Metrics(), Alarm()), None, "pod-1", Metrics())
         await outlet.start()
-        with consumers(settings(url, engine, claim_after_s=1)) as team:
+        with consumers(settings(url, any_engine, claim_after_s=1)) as team:
             poisoned = [Event("", "", 0, b"poison"), *events[: len(events) // 2]]
             await asyncio.gather(send(outlet, poisoned), die_and_replace(team, url))
-            engine.kill()
+            any_engine.kill()
             sending = asyncio.create_task(send(outlet, events[len(events) // 2 :]))
             await asyncio.sleep(0.3)
-            await asyncio.to_thread(engine.start)
+            await asyncio.to_thread(any_engine.start)
             await sending
             # On purpose: the same events, and the same exposures in others.
             await send(outlet, events[::7] + build_events(shown[half : half + 500], "pod-1"))
@@ -176,7 +176,7 @@ async def test_from_the_stream_every_exposure_is_stored_once(engine: Engine, url
 
 @pytest.mark.gen_test(timeout=180)
 async def test_from_pubsub_every_exposure_is_stored_once(
-    engine: Engine, pubsub_emulator: PubSubEmulator, url: str
+    any_engine: Engine, pubsub_emulator: PubSubEmulator, url: str
 ) -> None:
     """The sink stops: Pub/Sub refuses every connection for a while, and what was spooled is moved on."""
     name = f"consume-{uuid.uuid4().hex}"
@@ -186,11 +186,11 @@ async def test_from_pubsub_every_exposure_is_stored_once(
     made = PubSubSubscription(subscription, topic, emulator_host=pubsub_emulator.host)
     await made.open()
     await made.close()
-    async with spool(engine) as stream, TcpProxy(pubsub_emulator.port) as proxy:
+    async with spool(any_engine) as stream, TcpProxy(pubsub_emulator.port) as proxy:
         sink = PubSubSink(PubSubTopic(topic, emulator_host=f"127.0.0.1:{proxy.port}", attempts=1))
         outlet = Outlet(sink, stream, "pod-1", Metrics(), look_s=0.1)
         await outlet.start()
-        given = settings(url, engine, source="pubsub", subscription=subscription)
+        given = settings(url, any_engine, source="pubsub", subscription=subscription)
         environ = {"PUBSUB_EMULATOR_HOST": pubsub_emulator.host}
         with consumers({**given, "exposure": {"topic": topic}}, environ=environ) as team:
             poisoned = [Event("", "", 0, b"poison"), *events[: len(events) // 2]]

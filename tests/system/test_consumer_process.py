@@ -53,11 +53,13 @@ def short_folder() -> Iterator[Path]:
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_it_tells_that_it_lives_what_it_did_and_leaves_in_order(engine: Engine, tmp_path: Path) -> None:
+async def test_it_tells_that_it_lives_what_it_did_and_leaves_in_order(
+    any_engine: Engine, tmp_path: Path
+) -> None:
     url = f"sqlite:///{tmp_path / 'x.db'}"
-    async with stream_of(engine.url) as stream:
+    async with stream_of(any_engine.url) as stream:
         await stream.add(some_events(5))
-        with consumers(sections(engine, url)) as team:
+        with consumers(sections(any_engine, url)) as team:
             consumer = await team.start()
             new = 'pushserver_consumed_exposures_total{result="new"}'
             await eventually(lambda: consumer.metric(new), 15)
@@ -88,12 +90,12 @@ async def is_empty(stream: ExposureStream) -> bool:
 
 @pytest.mark.gen_test(timeout=120)
 async def test_while_the_database_hangs_nothing_is_acknowledged_and_memory_stays(
-    engine: Engine, postgres: Postgres
+    any_engine: Engine, postgres: Postgres
 ) -> None:
     """It says so once, is not ready, goes on by itself, and what it was given meanwhile is all stored."""
     url = postgres.new_database()
-    async with stream_of(engine.url) as stream:
-        with consumers(sections(engine, url)) as team:
+    async with stream_of(any_engine.url) as stream:
+        with consumers(sections(any_engine, url)) as team:
             consumer = await team.start()
             consumer.expected_errors = {"consume.away"}
             await stream.add(some_events(1, "first"))
@@ -120,11 +122,11 @@ async def test_while_the_database_hangs_nothing_is_acknowledged_and_memory_stays
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_it_leaves_in_time_while_everything_is_away(engine: Engine, tmp_path: Path) -> None:
+async def test_it_leaves_in_time_while_everything_is_away(any_engine: Engine, tmp_path: Path) -> None:
     """And what it did not commit is still there for the next one."""
     url = f"sqlite:///{tmp_path / 'x.db'}"
-    async with stream_of(engine.url) as stream:
-        with consumers(sections(engine, url, claim_after_s=0.5)) as team:
+    async with stream_of(any_engine.url) as stream:
+        with consumers(sections(any_engine, url, claim_after_s=0.5)) as team:
             consumer = await team.start()
             consumer.expected_errors = {"consume.away"}
             await eventually(lambda: consumer.get("/readyz"), 10)
@@ -132,9 +134,9 @@ async def test_it_leaves_in_time_while_everything_is_away(engine: Engine, tmp_pa
             lock.execute("BEGIN IMMEDIATE")
             await stream.add(some_events(4))
             await eventually(lambda: consumer.events("consume.away"), 20)
-            engine.freeze()
+            any_engine.freeze()
             await consumer.stop()
-            engine.thaw()
+            any_engine.thaw()
             lock.close()
             assert await stream.length() == 4
             heir = await team.start()
@@ -144,12 +146,14 @@ async def test_it_leaves_in_time_while_everything_is_away(engine: Engine, tmp_pa
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_what_no_waiting_mends_ends_it_with_the_settings_name(engine: Engine, tmp_path: Path) -> None:
+async def test_what_no_waiting_mends_ends_it_with_the_settings_name(
+    any_engine: Engine, tmp_path: Path
+) -> None:
     url = f"sqlite:///{tmp_path / 'x.db'}"
     ask(url, "CREATE TABLE schema_version (version INTEGER)")
     ask(url, "INSERT INTO schema_version VALUES (99)")
-    with consumers(sections(engine, url)) as team:
-        consumer = ConsumerProcess(sections(engine, url), environ={}, folder=None)
+    with consumers(sections(any_engine, url)) as team:
+        consumer = ConsumerProcess(sections(any_engine, url), environ={}, folder=None)
         team.all.append(consumer)
         assert await consumer.exit_code() == 2
         assert "consume.database_url" in consumer.stderr

@@ -19,8 +19,8 @@ LATE_S = 0.25 + 2.5
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_connection_ends_with_its_token_unless_it_is_refreshed(engine: Engine) -> None:
-    async with stage(engine, auth={"leeway_s": 0}) as on:
+async def test_a_connection_ends_with_its_token_unless_it_is_refreshed(any_engine: Engine) -> None:
+    async with stage(any_engine, auth={"leeway_s": 0}) as on:
         pod = await on.pods.start("pod-1")
         bystander = await on.bystander(pod)
         began = time.monotonic()

@@ -17,11 +17,11 @@ GROWTH_KIB = 8 * 1024
 
 @pytest.mark.gen_test(timeout=90)
 async def test_10000_waiting_messages_arrive_in_order_once_in_bounded_memory(
-    engine: Engine,
+    any_engine: Engine,
 ) -> None:
     """Kept whole they would be 5 MB of text and four times that as objects; the pod reads page by page."""
     content = {"cache_bytes": 1024 * 1024}
-    async with stage(engine, content=content, inbox={"cap": COUNT}) as on:
+    async with stage(any_engine, content=content, inbox={"cap": COUNT}) as on:
         pod = await on.pods.start("pod-1")
         bystander = await on.bystander(pod)
         # Once before, so that what every first catch-up brings into memory is there.

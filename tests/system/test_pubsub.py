@@ -67,10 +67,10 @@ def to_pubsub(topic: Topic) -> dict[str, str]:
 
 @pytest.mark.gen_test(timeout=90)
 async def test_500_offline_messages_are_500_exposures_in_a_subscription(
-    engine: Engine, pubsub_emulator: PubSubEmulator
+    any_engine: Engine, pubsub_emulator: PubSubEmulator
 ) -> None:
     topic = Topic()
-    async with stage(engine, exposure=to_pubsub(topic)) as on, topic.received(pubsub_emulator):
+    async with stage(any_engine, exposure=to_pubsub(topic)) as on, topic.received(pubsub_emulator):
         ids = await on.backend.send_many("alice", 500)
         pod = await on.pods.start("pod-1", environ={"PUBSUB_EMULATOR_HOST": pubsub_emulator.host})
         listener = await on.live(pod, "alice")
@@ -84,13 +84,13 @@ async def test_500_offline_messages_are_500_exposures_in_a_subscription(
 
 @pytest.mark.gen_test(timeout=90 + AWAY_S)
 async def test_after_an_outage_of_pubsub_under_load_no_event_is_missing(
-    engine: Engine, pubsub_emulator: PubSubEmulator
+    any_engine: Engine, pubsub_emulator: PubSubEmulator
 ) -> None:
     """The emulator forgets its subscription when it stops; nothing gets through before it has a new one."""
     topic = Topic()
     async with (
         TcpProxy(pubsub_emulator.port) as proxy,
-        stage(engine, exposure=to_pubsub(topic)) as on,
+        stage(any_engine, exposure=to_pubsub(topic)) as on,
     ):
         pod = await on.pods.start("pod-1", environ={"PUBSUB_EMULATOR_HOST": f"127.0.0.1:{proxy.port}"})
         pod.expected_errors = {"exposure.sink_away"}

@@ -26,9 +26,9 @@ async def unconfirmed(pod: PodProcess, user: str) -> list[int]:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_client_that_never_pongs_gets_one_window_and_is_cut(engine: Engine) -> None:
+async def test_a_client_that_never_pongs_gets_one_window_and_is_cut(any_engine: Engine) -> None:
     """It reads all the time. 256 messages, or 1 MiB of larger ones; then 4408, and everything still waits."""
-    async with stage(engine, delivery=QUICK | {"ping_timeout_s": TIMEOUT_S}) as on:
+    async with stage(any_engine, delivery=QUICK | {"ping_timeout_s": TIMEOUT_S}) as on:
         pod = await on.pods.start("pod-1")
         bystander = await on.bystander(pod)
         small = await on.backend.send_many("alice", 600)
@@ -51,11 +51,11 @@ async def test_a_client_that_never_pongs_gets_one_window_and_is_cut(engine: Engi
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_client_that_stops_reading_costs_bounded_memory_and_is_cut(engine: Engine) -> None:
+async def test_a_client_that_stops_reading_costs_bounded_memory_and_is_cut(any_engine: Engine) -> None:
     """Ten of them with 4 MiB waiting each. None costs the pod more than its window and a little."""
     users = [f"slow-{number}" for number in range(10)]
     content = {"cache_bytes": MIB}
-    async with stage(engine, delivery=QUICK | {"ping_timeout_s": TIMEOUT_S}, content=content) as on:
+    async with stage(any_engine, delivery=QUICK | {"ping_timeout_s": TIMEOUT_S}, content=content) as on:
         pod = await on.pods.start("pod-1")
         bystander = await on.bystander(pod)
         ids = {user: await on.backend.send_many(user, 500, "x" * 8192) for user in users}

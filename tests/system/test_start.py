@@ -67,24 +67,24 @@ def on_redis(url: str, **server: Any) -> Mapping[str, Mapping[str, Any]]:
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_port_that_is_taken_is_told_in_one_line(engine: Engine) -> None:
+async def test_a_port_that_is_taken_is_told_in_one_line(any_engine: Engine) -> None:
     """Nothing was registered by then: another pod of that name is not disturbed."""
-    async with stage(engine) as on:
+    async with stage(any_engine) as on:
         other = await on.pods.start("pod-1")
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
-            sections = {**on_redis(engine.url, port=port), "pod": {"name": "pod-1"}}
+            sections = {**on_redis(any_engine.url, port=port), "pod": {"name": "pod-1"}}
             lines = await told(PodProcess(flags(sections)), 2)
         assert lines == [f"pushserver: server.port: 127.0.0.1:{port} cannot be used: Address already in use"]
         assert on.boot("pod-1") == (await other.stats())["boot"]
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_an_engine_that_would_lose_messages_is_refused(engine: Engine) -> None:
-    with engine.client() as redis:
+async def test_an_engine_that_would_lose_messages_is_refused(any_engine: Engine) -> None:
+    with any_engine.client() as redis:
         redis.config_set("maxmemory-policy", "allkeys-lru")
         try:
-            lines = await told(PodProcess(flags(on_redis(engine.url))), 2)
+            lines = await told(PodProcess(flags(on_redis(any_engine.url))), 2)
         finally:
             redis.config_set("maxmemory-policy", "noeviction")
     assert lines == ["pushserver: redis.url: maxmemory-policy is allkeys-lru; only noeviction keeps messages"]
