@@ -23,7 +23,7 @@ from pushserver.banner import development_banner
 from pushserver.config import Settings
 from pushserver.core.context import Handler
 from pushserver.core.errors import ConfigError, SinkError, StoreError, TakenOverError
-from pushserver.delivery.retry import until_stored
+from pushserver.delivery.retry import when_redis_answers
 from pushserver.development import DATA_DIRECTORY
 from pushserver.stores.checks import check_engine
 from pushserver.stores.embedded import EmbeddedValkey, embedded_url
@@ -110,10 +110,10 @@ class Server:
         app = self._app
         # Bound first: a port that is taken is told before anything is registered.
         self._bind_all()
-        await self._wait_for_redis()
-        await check_engine(app.stores.commands, app.metrics, app.settings.redis.durability)
-        await app.lease.start()
-        await app.log_follower.load()
+        give_up = time.monotonic() + START_S
+        # Each waits: in a cluster the one may be away that holds the lease, or the log, and not the others.
+        for step in (self._check_engine, app.lease.start, app.log_follower.load):
+            await when_redis_answers(step, give_up)
         try:
             await app.outlet.start()
         except SinkError as error:
@@ -156,17 +156,9 @@ class Server:
         if settings.development:
             print(development_banner(settings, self.port, self.admin_port), flush=True)
 
-    async def _wait_for_redis(self) -> None:
-        deadline = time.monotonic() + START_S
-        commands = self._app.stores.commands
-        try:
-            answer = await commands.call("PING")
-        except StoreError as error:
-            log.warning("redis.awaited", reason=error.kind, give_up_after_s=START_S)
-            answer = await until_stored(lambda: commands.call("PING"), lambda: time.monotonic() < deadline)
-        if answer is None:
-            # Once more, for the reason.
-            await commands.call("PING")
+    async def _check_engine(self) -> None:
+        app = self._app
+        await check_engine(app.stores.commands, app.metrics, app.settings.redis.durability)
 
     async def _keep_lease(self) -> None:
         try:

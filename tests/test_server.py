@@ -9,11 +9,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from pushserver import server
+from pushserver.app import App
 from pushserver.core.errors import ConfigError, StoreUnavailableError
 from pushserver.server import tell_stray
+from tests.engines.redis_cluster import RedisCluster
 from tests.engines.redis_server import RedisServer
 from tests.engines.redis_tls import PASSWORD, RedisTls
-from tests.pod import running_pod, settings
+from tests.gate import refuse
+from tests.pod import eventually, running_pod, settings
 
 
 async def told(future: asyncio.Future[Any], caplog: pytest.LogCaptureFixture) -> tuple[list[str], list[str]]:
@@ -80,3 +83,33 @@ async def test_a_pod_does_not_start_on_an_engine_that_cannot_be_as_durable_as_it
                     pass
         finally:
             redis.config_set("appendonly", "yes")
+
+
+@pytest.mark.parametrize("step", ["boot_take", "lease_take", "pods_index", "feed_open", "HSCAN", "EXISTS"])
+@pytest.mark.gen_test
+async def test_a_start_tries_again_what_redis_did_not_answer(redis_server: RedisServer, step: str) -> None:
+    """Lease, feed, presence, log: each is carried out, and its answer is lost once."""
+
+    def prepare(app: App) -> None:
+        refuse(app.stores.commands, step, times=1, answers=True)
+
+    with capture_logs() as logs:
+        async with running_pod(settings(redis_server.url), prepare=prepare) as pod:
+            assert pod.app.not_ready() == ""
+            await (await pod.connect("alice")).until("live")
+    assert [line["reason"] for line in logs if line["event"] == "redis.awaited"] == ["timeout"]
+
+
+@pytest.mark.gen_test
+async def test_a_start_waits_for_every_node_of_a_cluster(redis_cluster: RedisCluster) -> None:
+    redis_cluster.nodes[1].freeze()
+
+    async def thaw() -> None:
+        await eventually(lambda: any(line["event"] == "redis.awaited" for line in logs))
+        redis_cluster.thaw()
+
+    with capture_logs() as logs:
+        thawing = asyncio.ensure_future(thaw())
+        async with running_pod(settings(redis_cluster.url, redis={"timeout_ms": 500})) as pod:
+            assert pod.app.not_ready() == ""
+        await thawing

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import structlog
+
 from pushserver.core.errors import StoreError
 
-__all__ = ["until_stored"]
+__all__ = ["until_stored", "when_redis_answers"]
+
+log = structlog.get_logger(__name__)
 
 Answer = TypeVar("Answer")
 
@@ -31,3 +36,20 @@ async def until_stored(call: Callable[[], Awaitable[Answer]], wanted: Callable[[
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(MAX_PAUSE_S, pause * 2)
     return None
+
+
+async def when_redis_answers(step: Callable[[], Awaitable[None]], give_up: float) -> None:
+    """Carry out a step, again while Redis fails it, until `give_up` (monotonic seconds); then raises why."""
+
+    async def carried_out() -> bool:
+        await step()
+        return True
+
+    try:
+        await step()
+    except StoreError as error:
+        left = max(0.0, give_up - time.monotonic())
+        log.warning("redis.awaited", reason=error.kind, give_up_after_s=round(left, 1))
+        if not await until_stored(carried_out, lambda: time.monotonic() < give_up):
+            # Once more, for the reason.
+            await step()
