@@ -48,14 +48,17 @@ class Stage:
 
     def presence(self, user: str) -> set[str]:
         """The pods a user is present on."""
-        fields: list[str] = self.redis.hkeys(f"ps:presence:{{{user}}}")
-        return {field.removeprefix(f"{user}:") for field in fields}
+        return _pods(user, self.redis.hkeys(f"ps:presence:{{{user}}}"))
 
     def everyone(self) -> dict[str, set[str]]:
         """User -> pods, of all presence there is."""
-        keys = self.redis.scan_iter("ps:presence:*", count=1000)
+        keys = list(self.redis.scan_iter("ps:presence:*", count=1000))
+        with self.redis.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.hkeys(key)
+            fields = pipeline.execute()
         users = [key.removeprefix("ps:presence:{").removesuffix("}") for key in keys]
-        return {user: self.presence(user) for user in users}
+        return {user: _pods(user, found) for user, found in zip(users, fields, strict=True)}
 
     def indexed(self, pod: str) -> set[str]:
         """The users in the index of a pod."""
@@ -119,6 +122,10 @@ class Stage:
             await client.put_away()
         for raw in self._raw:
             raw.vanish()
+
+
+def _pods(user: str, fields: list[str]) -> set[str]:
+    return {field.removeprefix(f"{user}:") for field in fields}
 
 
 async def together(*work: Coroutine[Any, Any, Result]) -> list[Result]:
