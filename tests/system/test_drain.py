@@ -71,11 +71,11 @@ async def test_a_signal_drains_readiness_first_then_everyone_spread(
 
 @pytest.mark.gen_test(timeout=60)
 async def test_what_was_confirmed_before_the_drain_is_settled_before_the_exit(
-    engine: Engine,
+    any_engine: Engine,
 ) -> None:
     """Its removal is held when the signal comes, tried again while the pod drains, and then let go."""
     drain = {"spread_s": 0.1, "timeout_s": 15}
-    async with RedisProxy(*engine.ports) as proxy, stage(engine, drain=drain) as on:
+    async with RedisProxy(*any_engine.ports) as proxy, stage(any_engine, drain=drain) as on:
         ids = await on.backend.send_many("alice", 20)
         pod = await on.pods.start("pod-1", redis_url=proxy.url)
         step = proxy.hold("inbox_remove")
@@ -154,11 +154,11 @@ async def test_a_second_signal_hurries(any_engine: Engine) -> None:
 
 @pytest.mark.gen_test(timeout=60)
 async def test_a_handshake_under_way_when_the_signal_comes_does_not_hold_the_drain(
-    engine: Engine,
+    any_engine: Engine,
 ) -> None:
     """It was admitted before, and its categories come while others are told: refused, or told as they."""
     drain = {"spread_s": 1, "timeout_s": 30}
-    async with RedisProxy(*engine.ports) as proxy, stage(engine, drain=drain) as on:
+    async with RedisProxy(*any_engine.ports) as proxy, stage(any_engine, drain=drain) as on:
         pod = await on.pods.start("pod-1", redis_url=proxy.url)
         clients = await together(*(on.live(pod, f"user-{one}") for one in range(10)))
         step = proxy.hold("HGETALL")

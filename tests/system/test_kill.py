@@ -24,10 +24,10 @@ def events(on: Stage) -> set[tuple[str, str]]:
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize("comes_back_to", ["pod-1", "pod-2"])
 async def test_what_was_pushed_and_not_confirmed_comes_again_in_order(
-    engine: Engine, comes_back_to: str
+    any_engine: Engine, comes_back_to: str
 ) -> None:
     """Killed between push and confirm; the user comes back to the restarted pod, or to another."""
-    async with stage(engine) as on:
+    async with stage(any_engine) as on:
         ids = await on.backend.send_many("alice", 20)
         pod = await on.pods.start("pod-1")
         other = pod if comes_back_to == "pod-1" else await on.pods.start("pod-2")
@@ -65,8 +65,8 @@ async def test_a_kill_between_presence_and_pull_loses_nothing(engine: Engine) ->
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_kill_between_confirm_and_exposure_brings_both_again(engine: Engine) -> None:
-    async with RedisProxy(*engine.ports) as proxy, stage(engine) as on:
+async def test_a_kill_between_confirm_and_exposure_brings_both_again(any_engine: Engine) -> None:
+    async with RedisProxy(*any_engine.ports) as proxy, stage(any_engine) as on:
         ids = await on.backend.send_many("alice", 20)
         pod = await on.pods.start("pod-1", redis_url=proxy.url)
         step = proxy.hold("exposure_add")
