@@ -22,6 +22,7 @@ def build_admin(app: App) -> Admin:
         api_keys=[key.get_secret_value() for key in settings.admin.api_keys],
         publisher=app.publisher,
         users=app.users,
+        explainer=app.explainer,
         rules=publish_rules(settings),
         max_content_bytes=settings.content.max_bytes,
         describe_pod=app.describe_pod,

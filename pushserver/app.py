@@ -21,6 +21,7 @@ from pushserver.delivery.catch_up import CatchUp
 from pushserver.delivery.content import Contents
 from pushserver.delivery.cursors import Cursors
 from pushserver.delivery.drain import Drain
+from pushserver.delivery.explain import Explainer
 from pushserver.delivery.feed import Feed
 from pushserver.delivery.feeds import Feeds
 from pushserver.delivery.lease import Lease
@@ -31,6 +32,7 @@ from pushserver.delivery.manager import Manager
 from pushserver.delivery.presence import Presence
 from pushserver.delivery.publish import Publisher
 from pushserver.delivery.pushing import Pushing
+from pushserver.delivery.questions import Answers
 from pushserver.delivery.reaper import Reaper
 from pushserver.delivery.recategorizing import Recategorizing
 from pushserver.delivery.rescan import Rescan
@@ -43,6 +45,7 @@ from pushserver.parts import (
     Gate,
     Stores,
     build_door,
+    build_explainer,
     build_lease,
     build_outlet,
     build_publisher,
@@ -84,6 +87,7 @@ class App:
     cursors: Cursors
     publisher: Publisher
     users: Users
+    explainer: Explainer
     drain: Drain
     door: Door
     started: bool = False
@@ -183,6 +187,7 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
         recategorize=recategorizing.changed,
         recategorized=recategorizing.all_moved,
         on_gap=rescan.now,
+        asked=Answers(manager, stores.replies, tasks, pod).answer,
     )
     lease.open_feed, lease.check_feed = feed.open, feed.check
 
@@ -227,6 +232,7 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
         tail=tail,
         publisher=build_publisher(settings, stores, feeds, metrics),
         users=build_users(settings, stores, feeds, manager),
+        explainer=build_explainer(settings, stores, feeds),
         drain=Drain(manager, sessions.leaving, spread_s=settings.drain.spread_s),
         door=door,
     )

@@ -19,12 +19,13 @@ from pushserver.core.metrics import Metrics
 from pushserver.core.names import check_message_id, check_username
 from pushserver.core.publication import Publication, Published
 from pushserver.core.publish_request import target_categories
+from pushserver.delivery.explain import Explainer
 from pushserver.delivery.feeds import Feeds
 from pushserver.delivery.publish import Publisher
 from pushserver.delivery.tasks import Tasks
 from pushserver.delivery.users import Users
 from pushserver.development import DATA_DIRECTORY
-from pushserver.parts import Stores, build_publisher, build_stores, build_users
+from pushserver.parts import Stores, build_explainer, build_publisher, build_stores, build_users
 from pushserver.stores.embedded import EmbeddedValkey, embedded_url
 
 __all__ = ["Backend", "BackendPublisher", "open_backend", "open_publisher"]
@@ -40,6 +41,7 @@ class Backend:
     feeds: Feeds
     publisher: Publisher
     users: Users
+    explainer: Explainer
 
     @property
     def evicted(self) -> float:
@@ -132,7 +134,9 @@ async def _opened(settings: Settings, redis_url: str) -> AsyncIterator[Backend]:
     try:
         stores.clock.adjust(await stores.leases.now_ms())
         publisher = build_publisher(settings, stores, feeds, metrics)
-        yield Backend(settings, metrics, stores, feeds, publisher, build_users(settings, stores, feeds, None))
+        users = build_users(settings, stores, feeds, None)
+        explainer = build_explainer(settings, stores, feeds)
+        yield Backend(settings, metrics, stores, feeds, publisher, users, explainer)
     finally:
         await tasks.close()
         await stores.close()

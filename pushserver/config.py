@@ -141,6 +141,7 @@ class PublishSettings(_Section):
     idempotency_s: Lifetime = 600
     inline_bytes: Annotated[int, Field(ge=0, le=65_536)] = 1024
     max_users: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    record_s: Annotated[int, Field(ge=0, le=7 * 86_400)] = 86_400
 
 
 class ContentSettings(_Section):

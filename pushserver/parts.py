@@ -18,11 +18,13 @@ from pushserver.core.client_ip import ClientIPRule
 from pushserver.core.clock import StoreClock
 from pushserver.core.context import Handler
 from pushserver.core.metrics import Metrics
+from pushserver.delivery.explain import Explainer
 from pushserver.delivery.feeds import Feeds
 from pushserver.delivery.lease import Lease
 from pushserver.delivery.manager import Manager
 from pushserver.delivery.presence import Presence
 from pushserver.delivery.publish import Publisher
+from pushserver.delivery.questions import Questions
 from pushserver.delivery.reaper import Reaper
 from pushserver.delivery.session import Limits, Sessions
 from pushserver.delivery.users import Users
@@ -45,7 +47,9 @@ from pushserver.stores.keys import Keys
 from pushserver.stores.lease import LeaseStore
 from pushserver.stores.log import LogStore
 from pushserver.stores.presence import PresenceStore
+from pushserver.stores.replies import Replies
 from pushserver.stores.stream import StreamReader
+from pushserver.stores.whereabouts import Whereabouts
 from pushserver.web.chain.admission import Admission
 from pushserver.web.chain.authenticate import Authenticate
 from pushserver.web.chain.categories import CategoriesLink, Source, from_claims, from_redis
@@ -61,6 +65,7 @@ __all__ = [
     "Gate",
     "Stores",
     "build_door",
+    "build_explainer",
     "build_lease",
     "build_outlet",
     "build_publisher",
@@ -96,6 +101,8 @@ class Stores:
     feeds: FeedStore
     log: LogStore
     cursors: CursorStore
+    whereabouts: Whereabouts
+    replies: Replies
 
     async def close(self) -> None:
         """Wait `CLOSE_S` for what is on its way, then disconnect: a Redis that hangs holds no exit."""
@@ -128,8 +135,15 @@ def build_stores(settings: Settings, redis_url: str, pod: str, metrics: Metrics)
         commands=commands,
         clock=StoreClock(),
         presence=PresenceStore(commands, keys, pod),
-        inbox=Inbox(commands, keys, cap=inbox.cap, ttl_s=inbox.ttl_s, idempotency_s=idempotency_s),
-        contents=ContentStore(commands, keys),
+        inbox=Inbox(
+            commands,
+            keys,
+            cap=inbox.cap,
+            ttl_s=inbox.ttl_s,
+            idempotency_s=idempotency_s,
+            record_s=settings.publish.record_s,
+        ),
+        contents=ContentStore(commands, keys, record_s=settings.publish.record_s),
         categories=CategoryStore(commands, keys),
         leases=LeaseStore(commands, keys, pod, settings.pod.lease_ms),
         exposures=ExposureStream(commands, keys.exposures, settings.exposure.spool_max),
@@ -144,6 +158,8 @@ def build_stores(settings: Settings, redis_url: str, pod: str, metrics: Metrics)
             idempotency_s=idempotency_s,
         ),
         cursors=CursorStore(commands, keys),
+        whereabouts=Whereabouts(commands, keys),
+        replies=Replies(commands, keys),
     )
 
 
@@ -180,12 +196,25 @@ def build_users(settings: Settings, stores: Stores, feeds: Feeds, manager: Manag
     """What is asked about users, and done to them."""
     return Users(
         inbox=stores.inbox,
+        contents=stores.contents,
         categories=stores.categories,
         presence=stores.presence,
         leases=stores.leases,
         feeds=feeds,
         manager=manager,
         stored_categories=settings.categories.source == "redis",
+    )
+
+
+def build_explainer(settings: Settings, stores: Stores, feeds: Feeds) -> Explainer:
+    """Who says where a message is, and why."""
+    return Explainer(
+        whereabouts=stores.whereabouts,
+        log=stores.log,
+        cursors=stores.cursors,
+        presence=stores.presence,
+        questions=Questions(feeds, stores.replies),
+        cap=settings.inbox.cap,
     )
 
 

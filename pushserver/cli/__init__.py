@@ -15,9 +15,11 @@ from pushserver import __version__, logs
 from pushserver.cli.command import Command
 from pushserver.cli.connect import CONNECT
 from pushserver.cli.consume import CONSUME
+from pushserver.cli.explain import EXPLAIN
 from pushserver.cli.exposures import EXPOSURES
 from pushserver.cli.pods import PODS
 from pushserver.cli.publish import PUBLISH
+from pushserver.cli.reconcile import RECONCILE
 from pushserver.cli.seed import SEED
 from pushserver.cli.serve import CHECK_CONFIG, SERVE
 from pushserver.cli.token import TOKEN
@@ -93,6 +95,8 @@ COMMANDS = {
     "pods": PODS,
     "consume": CONSUME,
     "exposures": EXPOSURES,
+    "reconcile": RECONCILE,
+    "explain": EXPLAIN,
     "check-config": CHECK_CONFIG,
 }
 """The commands by name, in the order of `--help`."""

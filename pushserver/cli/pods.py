@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from pushserver.cli.command import Command
+from pushserver.cli.table import print_table, time_text
 from pushserver.config import Settings
 from pushserver.core.jsontext import dump
 from pushserver.logs import printable
@@ -45,18 +45,14 @@ def _print_table(pods: Sequence[Mapping[str, Any]]) -> None:
         [name.upper() for name in _COLUMNS],
         *([_cell(name, pod.get(name)) for name in _COLUMNS] for pod in pods),
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table(rows)
 
 
 def _cell(name: str, value: Any) -> str:
     if value is None:
         return "-"
     if name in _TIMES:
-        return (
-            datetime.fromtimestamp(value / 1000, UTC).isoformat(" ", "seconds").removesuffix("+00:00") + "Z"
-        )
+        return time_text(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     # What another pod wrote about itself must not move this terminal.

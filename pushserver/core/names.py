@@ -10,7 +10,14 @@ import unicodedata
 
 from pushserver.core.errors import InvalidNameError
 
-__all__ = ["check_message_id", "check_pod_name", "check_username", "key_safe", "pod_name_from_host"]
+__all__ = [
+    "check_message_id",
+    "check_pod_name",
+    "check_username",
+    "from_key",
+    "key_safe",
+    "pod_name_from_host",
+]
 
 MAX_USERNAME_BYTES = 128
 MAX_POD_NAME = 63
@@ -78,3 +85,8 @@ def key_safe(name: str) -> str:
     A name cannot open or close a hash tag, and no two names give one key.
     """
     return name.translate(_KEY_ESCAPES)
+
+
+def from_key(text: str) -> str:
+    """The name that `key_safe` made `text` of."""
+    return text.replace("%7B", "{").replace("%7D", "}").replace("%25", "%")

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pushserver.core.categories import Categories
 from pushserver.core.jsontext import dump
 
-__all__ = ["Publication", "Published"]
+__all__ = ["KINDS", "Publication", "Published"]
+
+KINDS = ("users", "categories", "everyone", "live")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,15 @@ class Publication:
         """Tells a repeat from another message under the same id: of whom it is for, content, ttl, offline."""
         text = dump([self._to, self.content, self.ttl_s, self.offline])
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    @property
+    def kind(self) -> str:
+        """For whom, in a word of `KINDS`; `live` if for the live only, whoever they are."""
+        if not self.offline:
+            return "live"
+        if self.categories is None:
+            return "users"
+        return "categories" if self.categories else "everyone"
 
     @property
     def _to(self) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,7 +18,7 @@ from pushserver.database.migrations import MIGRATIONS, check_version
 from pushserver.database.percentiles import add_to_sqlite, percentiles, read_percentiles
 from pushserver.database.schema import category_values, exposures
 
-__all__ = ["DELAYS_MS", "GROUPS", "Figures", "Filter", "Reading", "read"]
+__all__ = ["DELAYS_MS", "GROUPS", "Figures", "Filter", "Reading", "Shown", "read"]
 
 READ_S = 300.0
 """Seconds that one question may take."""
@@ -57,6 +57,18 @@ class Figures:
     wait_median: int | None
     """From the publish to the push: of an offline message, how long it waited."""
     wait_p95: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One exposure of a message to a user. Times are milliseconds since 1970 by Redis' clock."""
+
+    connection: str
+    pod: str
+    source: str
+    proof: str
+    pushed_at: int
+    confirmed_at: int
 
 
 class Reading:
@@ -106,6 +118,27 @@ class Reading:
         with as_database_errors():
             ends = [self._connection.execute(query).scalar() for query in (first, last)]
         return None if ends[0] is None or ends[1] is None else (ends[0], ends[1])
+
+    def users_of(self, messages: Mapping[str, int]) -> dict[str, set[str]]:
+        """Who each of these messages reached: id -> usernames. Raises `DatabaseError`.
+
+        `messages` has with each id its `queued_at`: an id may have been another message's before.
+        """
+        columns = (exposures.c.message_id, exposures.c.queued_at, exposures.c.username)
+        query = select(*columns).distinct().where(exposures.c.message_id.in_(list(messages)))
+        users: dict[str, set[str]] = {message_id: set() for message_id in messages}
+        with as_database_errors():
+            for message_id, queued_at, username in self._connection.execute(query):
+                if queued_at == messages[message_id]:
+                    users[message_id].add(username)
+        return users
+
+    def shown(self, message_id: str, username: str) -> list[Shown]:
+        """The exposures of a message to a user, in the order of their confirms; raises `DatabaseError`."""
+        columns = [exposures.c[name] for name in Shown.__slots__]
+        query = select(*columns).where(exposures.c.message_id == message_id, exposures.c.username == username)
+        with as_database_errors():
+            return [Shown(*row) for row in self._connection.execute(query.order_by(exposures.c.confirmed_at))]
 
     def _query(self, group: ColumnElement[Any], which: Filter) -> Select[Any]:
         return (

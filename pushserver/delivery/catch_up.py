@@ -81,7 +81,7 @@ class CatchUp:
         recalled = [one for one in ids if isinstance(one, str) and self._contents.was_recalled(one)]
         expired = [one for one in ids if one not in recalled]
         for gone, drop, counter in (
-            (recalled, inbox.settle, self._metrics.recalled),
+            (recalled, inbox.drop_recalled, self._metrics.recalled),
             (expired, inbox.drop_expired, self._metrics.expired),
         ):
             if gone:

@@ -24,7 +24,7 @@ from pushserver.delivery.manager import Manager
 from pushserver.delivery.retry import until_stored
 from pushserver.delivery.slices import in_slices
 from pushserver.stores.feed import FeedStore
-from pushserver.stores.feed_entry import FeedEntry, Hint, Hints, Kick, Push, Recategorize
+from pushserver.stores.feed_entry import Ask, FeedEntry, Hint, Hints, Kick, Push, Recategorize
 
 __all__ = ["Feed"]
 
@@ -60,6 +60,7 @@ class Feed:
         recategorize: Callable[[str], None],
         recategorized: Callable[[], Awaitable[None]],
         on_gap: Callable[[], None],
+        asked: Callable[[Ask], None] = lambda ask: None,
     ) -> None:
         self._store = store
         self._manager = manager
@@ -73,6 +74,7 @@ class Feed:
         self._recategorize = recategorize
         self._recategorized = recategorized
         self._on_gap = on_gap
+        self._asked = asked
         self._position = 0
         self._taken = 0
         """What is up to here in the feed was done."""
@@ -163,6 +165,8 @@ class Feed:
                     self._kick(user)
                 case Recategorize(user):
                     self._recategorize(user)
+                case Ask():
+                    self._asked(entry)
 
     # -- hints
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from typing import Any
 
 from pushserver.core.clock import StoreClock
-from pushserver.core.errors import InvalidFieldError
+from pushserver.core.errors import InvalidFieldError, StoreError
 from pushserver.core.message import message_parts
 from pushserver.core.metrics import Metrics
 from pushserver.core.publication import Publication, Published
@@ -81,7 +82,8 @@ class Publisher:
 
         Repeating the same publication completes what an earlier call began, and reaches nobody twice. What
         is published first by one process is stored first in each inbox, and in the log; a message for those
-        who are live is not stored. Raises `InvalidFieldError` if it is too large, `IdReusedError`,
+        who are live is not stored. That everybody has it is noted in its record before this returns:
+        `reconcile` holds delivery to that. Raises `InvalidFieldError` if it is too large, `IdReusedError`,
         `RecalledError`, or `StoreError`: then some inboxes may have it.
         """
         head, tail = message_parts(publication.id, publication.content)
@@ -108,7 +110,8 @@ class Publisher:
         small = record.new and len(text) <= self._inline_bytes
         expires_at = record.queued_at + publication.ttl_s * 1000
         if publication.categories is None:
-            return await self._to_users(publication, (text, expires_at) if small else None, places)
+            inlined = (text, expires_at) if small else None
+            return await self._to_users(publication, record, inlined, places)
         inline = text.decode() if small else ""
         await places[0].come()
         appending = asyncio.ensure_future(
@@ -130,7 +133,7 @@ class Publisher:
     # -- to users
 
     async def _to_users(
-        self, publication: Publication, inline: Text | None, places: Sequence[Place]
+        self, publication: Publication, record: PublishRecord, inline: Text | None, places: Sequence[Place]
     ) -> Published:
         new = online = 0
         for place in places:
@@ -139,17 +142,22 @@ class Publisher:
             stored = [one for one in appended if isinstance(one, Appended)]
             new += sum(one.new for one in stored)
             online += sum(bool(one.pods) for one in stored)
+            noted: Awaitable[Any] | None = None
+            if place is places[-1] and len(stored) == len(users) and not record.accepted:
+                # On its way with the hints, so nobody waits for it longer than for them.
+                noted = self._contents.accepted(publication.id, self._clock.now_ms())
             await self._hint(users, publication.id, appended, inline)
             for one in appended:
-                if isinstance(one, BaseException):
+                if isinstance(one, StoreError):
                     raise one
+            if noted is not None:
+                await noted
         return Published(publication.id, not new, len(publication.users), online)
 
-    async def _append(self, place: Place, publication: Publication) -> list[Appended | BaseException]:
+    async def _append(self, place: Place, publication: Publication) -> list[Appended | StoreError]:
         await place.come()
-        appends = (self._inbox.append(user, publication.id, publication.ttl_s) for user in place.inboxes)
         # All are waited for: those that were stored are hinted at, also when another was not.
-        appending = asyncio.gather(*appends, return_exceptions=True)
+        appending = self._inbox.append_to_all(place.inboxes, publication.id, publication.ttl_s)
         place.leave()
         return await appending
 
@@ -157,7 +165,7 @@ class Publisher:
         self,
         users: Sequence[str],
         message_id: str,
-        appended: list[Appended | BaseException],
+        appended: list[Appended | StoreError],
         inline: Text | None,
     ) -> None:
         """Hint at all that waits, also at what an earlier call appended: perhaps it was never hinted at."""

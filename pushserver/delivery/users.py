@@ -10,6 +10,7 @@ from pushserver.core.errors import InvalidFieldError
 from pushserver.delivery.feeds import Feeds
 from pushserver.delivery.manager import Manager
 from pushserver.stores.category_store import CategoryStore
+from pushserver.stores.content import ContentStore
 from pushserver.stores.feed_entry import Hint, Kick, Recategorize
 from pushserver.stores.inbox import Inbox
 from pushserver.stores.lease import LeaseStore
@@ -32,6 +33,7 @@ class Users:
         self,
         *,
         inbox: Inbox,
+        contents: ContentStore,
         categories: CategoryStore,
         presence: PresenceStore,
         leases: LeaseStore,
@@ -40,6 +42,7 @@ class Users:
         stored_categories: bool,
     ) -> None:
         self._inbox = inbox
+        self._contents = contents
         self._categories = categories
         self._presence = presence
         self._leases = leases
@@ -104,13 +107,14 @@ class Users:
     async def erase(self, user: str) -> list[str]:
         """Disconnect the user and remove every key there is; the pods that were told.
 
-        Presence goes with the connections, and comes again with a client that comes back at once.
+        Presence goes with the connections, and comes again with a client that comes back at once. Messages
+        that were not settled count one erased user each, which a crash right after the removal may leave out.
         """
         told = await self.disconnect(user)
         with suppress(TimeoutError):
             async with asyncio.timeout(GONE_S):
                 await self._gone(user)
-        await self._inbox.erase(user)
+        await self._contents.erased(await self._inbox.erase(user))
         return told
 
     async def _gone(self, user: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
 import structlog
@@ -29,6 +29,9 @@ from pushserver.stores.seal import Durability, seal_of
 __all__ = ["Argument", "Commands"]
 
 log = structlog.get_logger(__name__)
+
+SCAN_COUNT = 1000
+"""Keys looked at in one step of a scan: some 100 us of the engine's time."""
 
 
 class Commands:
@@ -106,6 +109,23 @@ class Commands:
         for lanes, command in sent:
             lanes.send(command)
         return list(await asyncio.gather(*(command.answer for _, command in sent)))
+
+    async def scan(self, pattern: str, kind: str) -> AsyncIterator[list[bytes]]:
+        """The keys that fit `pattern` and hold that type of value, on every node, in pages.
+
+        A key that is there all the time comes at least once. Raises `StoreError`.
+        """
+        for lanes in await self._lanes.every():
+            cursor = b"0"
+            while True:
+                args = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT, "TYPE", kind)
+                command = self._command(args, None)
+                lanes.send(command)
+                cursor, page = await command.answer
+                if page:
+                    yield page
+                if cursor == b"0":
+                    break
 
     @property
     def away(self) -> bool:

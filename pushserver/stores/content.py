@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from pushserver.core.errors import IdReusedError, RecalledError
 from pushserver.core.message import message_parts
@@ -31,14 +34,17 @@ class PublishRecord:
     """A message for the live was handed to the pods already."""
     queued_at: int
     """Milliseconds since 1970 by Redis' clock: the `time` of the message."""
+    accepted: bool = False
+    """An earlier call was completed: everybody named had it then."""
 
 
 class ContentStore:
     """Reads and writes contents, and the records of their publishes."""
 
-    def __init__(self, commands: Commands, keys: Keys) -> None:
+    def __init__(self, commands: Commands, keys: Keys, *, record_s: int = 0) -> None:
         self._commands = commands
         self._keys = keys
+        self._record_s = record_s
 
     async def read(self, message_id: str) -> StoredContent | None:
         """The content, or None when it is gone (which is Redis' word, never an error or a time-out).
@@ -56,8 +62,8 @@ class ContentStore:
     async def publish(self, publication: Publication, record_ttl_s: int) -> PublishRecord:
         """Write content (unless it is live only) and publish record, once for each id.
 
-        The record lives for `record_ttl_s` at least, and as long as the content. Raises `IdReusedError` or
-        `RecalledError`.
+        The record counts for `record_ttl_s` at least, and as long as the content; then it is kept for
+        `record_s`, to explain what became of the message. Raises `IdReusedError` or `RecalledError`.
         """
         message_id, ttl_s = publication.id, publication.ttl_s
         head, tail = message_parts(message_id, publication.content)
@@ -68,13 +74,25 @@ class ContentStore:
             ttl_s if publication.offline else 0,
             max(record_ttl_s, ttl_s if publication.offline else 0),
             *stored,
+            publication.kind,
+            len(publication.users),
+            self._record_s,
         ]
-        status, queued_at = await self._commands.publish("message_publish", keys, arguments)
+        status, queued_at, accepted = await self._commands.publish("message_publish", keys, arguments)
         if status == _REUSED:
             raise IdReusedError(message_id)
         if status == _RECALLED:
             raise RecalledError(message_id)
-        return PublishRecord(status == _NEW, status == _SENT, queued_at)
+        return PublishRecord(status == _NEW, status == _SENT, queued_at, accepted == 1)
+
+    def accepted(self, message_id: str, now_ms: int) -> Awaitable[Any]:
+        """Everybody that the message names has it now. Twice is once. On its way before it is awaited."""
+        return self._commands.script("message_accepted", [self._keys.publish(message_id)], [now_ms])
+
+    async def erased(self, message_ids: Iterable[str]) -> None:
+        """A user for whom these were not settled was erased; each call counts one."""
+        keys = (self._keys.publish(message_id) for message_id in message_ids)
+        await asyncio.gather(*(self._commands.script("message_erased", [key], []) for key in keys))
 
     async def sent(self, message_id: str) -> None:
         """A message for the live was handed to every pod: a repeat of it is sent no more."""

@@ -21,6 +21,11 @@ class CursorStore:
         arguments: list[Argument] = [stream_id(position), CURSOR_TTL_S]
         return position_of(await self._commands.script("cursor_start", [self._keys.cursor(user)], arguments))
 
+    async def read(self, user: str) -> int | None:
+        """Where the user stands; None if there is no cursor, or none that is one."""
+        held = await self._commands.script("cursor_look", [self._keys.cursor(user)], [])
+        return None if held is None else position_of(held)
+
     async def move(self, user: str, position: int, *, make: bool) -> None:
         """Forward to `position`, never back; one that is gone is made anew only with `make`."""
         arguments: list[Argument] = [stream_id(position), CURSOR_TTL_S, int(make)]

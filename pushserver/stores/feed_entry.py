@@ -13,9 +13,10 @@ from typing import Any
 from pushserver.core.categories import Categories, parse_categories
 from pushserver.core.jsontext import dump, parse_quick
 from pushserver.core.names import check_message_id, check_username
+from pushserver.stores.replies import check_token
 from pushserver.stores.stream import fields_of
 
-__all__ = ["FeedEntry", "Hint", "Hints", "Kick", "Push", "Recategorize", "decode", "encode"]
+__all__ = ["Ask", "FeedEntry", "Hint", "Hints", "Kick", "Push", "Recategorize", "decode", "encode"]
 
 Flat = list[str | bytes | int | float]
 
@@ -61,7 +62,16 @@ class Recategorize:
     user: str
 
 
-FeedEntry = Hints | Push | Kick | Recategorize
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What of this message was sent to the user's connections? The answer goes to `stores.replies`."""
+
+    user: str
+    message_id: str
+    token: str
+
+
+FeedEntry = Hints | Push | Kick | Recategorize | Ask
 
 
 def encode(entry: FeedEntry) -> Flat:
@@ -81,6 +91,8 @@ def encode(entry: FeedEntry) -> Flat:
             return ["kick", dump({"user": user})]
         case Recategorize(user):
             return ["categories", dump({"user": user})]
+        case Ask(user, message_id, token):
+            return ["ask", dump({"user": user, "id": message_id, "token": token})]
 
 
 def decode(flat: Sequence[bytes]) -> FeedEntry | None:
@@ -127,6 +139,10 @@ def _recategorize(about: Any, _: Mapping[bytes, bytes]) -> Recategorize:
     return Recategorize(check_username(about["user"]))
 
 
+def _ask(about: Any, _: Mapping[bytes, bytes]) -> Ask:
+    return Ask(check_username(about["user"]), check_message_id(about["id"]), check_token(about["token"]))
+
+
 def _number(value: object) -> int:
     if type(value) is not int:
         raise ValueError("no whole number")
@@ -138,4 +154,5 @@ _READERS: dict[bytes, Callable[[Any, Mapping[bytes, bytes]], FeedEntry]] = {
     b"push": _push,
     b"kick": _kick,
     b"categories": _recategorize,
+    b"ask": _ask,
 }

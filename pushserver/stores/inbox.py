@@ -6,12 +6,21 @@ An entry is written first and removed last: after the confirm, and after its exp
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pushserver.core.errors import StoreError
 from pushserver.stores.commands import Argument, Commands
-from pushserver.stores.keys import BLAME_TTL_S, MISSED_TTL_S, PARKED_TTL_S, SEEN_MAX, Keys
+from pushserver.stores.keys import (
+    BLAME_TTL_S,
+    GONE_MAX,
+    GONE_TTL_S,
+    MISSED_TTL_S,
+    PARKED_TTL_S,
+    SEEN_MAX,
+    Keys,
+)
 from pushserver.stores.presence_field import presence_of
 
 __all__ = ["Appended", "Inbox", "Missed", "Page"]
@@ -72,21 +81,39 @@ class Inbox:
     take off what was missed meanwhile, and a repeat of `blame` counts one close as two.
     """
 
-    def __init__(self, commands: Commands, keys: Keys, *, cap: int, ttl_s: int, idempotency_s: int) -> None:
+    def __init__(
+        self, commands: Commands, keys: Keys, *, cap: int, ttl_s: int, idempotency_s: int, record_s: int = 0
+    ) -> None:
         self._commands = commands
         self._keys = keys
         self._cap = cap
         self._ttl_s = ttl_s
         self._idempotency_s = idempotency_s
+        self._record_s = record_s
 
     async def append(self, user: str, message_id: str, content_ttl_s: int) -> Appended:
         """Append an id unless it is there or was there; evict the oldest beyond the cap.
 
-        The inbox lives at least as long as the content. Presence is read after the append, atomically.
+        The inbox lives at least as long as the content, and as its record: so it says that a message waited
+        until it expired. Presence is read after the append, atomically.
         """
+        return _appended(await self._append(user, message_id, content_ttl_s))
+
+    def append_to_all(
+        self, users: Sequence[str], message_id: str, content_ttl_s: int
+    ) -> Awaitable[list[Appended | StoreError]]:
+        """As `append`, for each of them in this order; on their way before it is awaited, as it has to be.
+
+        An error stands where one failed.
+        """
+        # Futures, not coroutines: a task for each user would cost as much as the append.
+        return _outcomes([self._append(user, message_id, content_ttl_s) for user in users])
+
+    def _append(self, user: str, message_id: str, content_ttl_s: int) -> Awaitable[Sequence[Any]]:
         keys = self._keys
-        names = [keys.inbox(user), keys.seq(user), keys.seen(user), keys.missed(user), keys.presence(user)]
-        ttl_s = max(self._ttl_s, content_ttl_s)
+        kinds = (keys.inbox, keys.seq, keys.seen, keys.missed, keys.presence, keys.gone)
+        names = [key(user) for key in kinds]
+        ttl_s = max(self._ttl_s, content_ttl_s) + self._record_s
         arguments: list[Argument] = [
             message_id,
             self._cap,
@@ -94,9 +121,10 @@ class Inbox:
             self._idempotency_s,
             SEEN_MAX,
             MISSED_TTL_S,
+            GONE_MAX,
+            GONE_TTL_S,
         ]
-        status, seq, evicted, presence = await self._commands.publish("inbox_append", names, arguments)
-        return Appended(status == 1, status != 0, seq, evicted, _boots(presence))
+        return self._commands.publish("inbox_append", names, arguments)
 
     async def read(self, user: str, count: int) -> Page:
         """The first `count` ids."""
@@ -111,9 +139,14 @@ class Inbox:
         """Remove ids whose content is gone, and count them as missed; answers how many were there."""
         return await self._remove(user, "expired", ids)
 
+    async def drop_recalled(self, user: str, ids: Sequence[str | bytes]) -> int:
+        """Remove ids whose content was recalled, which is no miss; answers how many were there."""
+        return await self._remove(user, "recalled", ids)
+
     async def _remove(self, user: str, reason: str, ids: Sequence[str | bytes]) -> int:
-        names = [self._keys.inbox(user), self._keys.missed(user)]
-        gone: int = await self._commands.script("inbox_remove", names, [reason, MISSED_TTL_S, *ids])
+        names = [self._keys.inbox(user), self._keys.missed(user), self._keys.gone(user)]
+        arguments: list[Argument] = [reason, MISSED_TTL_S, GONE_MAX, GONE_TTL_S, *ids]
+        gone: int = await self._commands.script("inbox_remove", names, arguments)
         return gone
 
     async def told(self, user: str, missed: Missed) -> None:
@@ -128,8 +161,10 @@ class Inbox:
         True when that id was parked by this.
         """
         keys = self._keys
-        names = [keys.blame(user), keys.inbox(user), keys.parked(user), keys.missed(user)]
-        arguments: list[Argument] = [alone or "", BLAME_TTL_S, PARKED_TTL_S, MISSED_TTL_S, int(from_log)]
+        kinds = (keys.blame, keys.inbox, keys.parked, keys.missed, keys.gone)
+        names = [key(user) for key in kinds]
+        lives = (BLAME_TTL_S, PARKED_TTL_S, MISSED_TTL_S)
+        arguments: list[Argument] = [alone or "", *lives, int(from_log), GONE_MAX, GONE_TTL_S]
         return bool(await self._commands.script("inbox_blame", names, arguments) == 1)
 
     async def absolve(self, user: str) -> None:
@@ -150,15 +185,30 @@ class Inbox:
         """Put a parked id back, behind all that waits; None if it is not parked."""
         keys = self._keys
         names = [keys.inbox(user), keys.seq(user), keys.parked(user), keys.presence(user)]
-        done, seq, presence = await self._commands.publish("inbox_put_back", names, [message_id, self._ttl_s])
+        arguments: list[Argument] = [message_id, self._ttl_s + self._record_s]
+        done, seq, presence = await self._commands.publish("inbox_put_back", names, arguments)
         return Appended(True, True, seq, 0, _boots(presence)) if done else None
 
-    async def erase(self, user: str) -> None:
-        """Remove every key of the user but presence, which is what the pods say."""
+    async def erase(self, user: str) -> set[str]:
+        """Remove every key of the user but presence, which is what the pods say.
+
+        Answers the messages that were not settled: those that waited, were parked, or are known to have gone.
+        """
         keys = self._keys
-        kinds = (keys.inbox, keys.seq, keys.seen, keys.missed, keys.parked, keys.blame, keys.cursor)
+        kinds = (
+            keys.inbox,
+            keys.parked,
+            keys.gone,
+            keys.seq,
+            keys.seen,
+            keys.missed,
+            keys.blame,
+            keys.cursor,
+        )
         names = [key(user) for key in (*kinds, keys.categories)]
-        await self._commands.call("DEL", *names)
+        waiting, parked, gone = await self._commands.script("inbox_erase", names, [])
+        entries = (*waiting, *parked, *(entry.rpartition(b" ")[2] for entry in gone))
+        return {entry.decode("ascii") for entry in entries if _MESSAGE_ID(entry)}
 
     async def waiting(self, user: str) -> tuple[int, int]:
         """How many ids wait, and how many are parked."""
@@ -167,6 +217,21 @@ class Inbox:
             self._commands.call("LLEN", self._keys.parked(user)),
         )
         return int(await waiting), int(await parked)
+
+
+async def _outcomes(answers: Sequence[Awaitable[Sequence[Any]]]) -> list[Appended | StoreError]:
+    outcomes: list[Appended | StoreError] = []
+    for answer in answers:
+        try:
+            outcomes.append(_appended(await answer))
+        except StoreError as error:
+            outcomes.append(error)
+    return outcomes
+
+
+def _appended(answer: Sequence[Any]) -> Appended:
+    status, seq, evicted, presence = answer
+    return Appended(status == 1, status != 0, seq, evicted, _boots(presence))
 
 
 def _boots(presence: Sequence[bytes]) -> dict[str, int]:

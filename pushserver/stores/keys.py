@@ -6,14 +6,19 @@ no command or script crosses slots. What stands inside a tag is percent-encoded 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pushserver.core.errors import InvalidNameError
-from pushserver.core.names import check_pod_name, key_safe
+from pushserver.core.names import check_message_id, check_pod_name, check_username, from_key, key_safe
 
 __all__ = [
     "BLAME_TTL_S",
     "CURSOR_TTL_S",
+    "GONE_MAX",
+    "GONE_TTL_S",
     "MISSED_TTL_S",
     "PARKED_TTL_S",
+    "REPLY_TTL_S",
     "SEEN_MAX",
     "Keys",
     "pod_name",
@@ -29,6 +34,12 @@ MISSED_TTL_S = 30 * 86_400
 """How long a user who stays away is still told what was missed."""
 CURSOR_TTL_S = 30 * 86_400
 """How long a user who stays away keeps the place in the log."""
+GONE_TTL_S = 38 * 86_400
+"""How long it is known what left an inbox unseen: longer than any message is on record."""
+GONE_MAX = 1000
+"""Messages of a user that are known to have left the inbox unseen: the latest."""
+REPLY_TTL_S = 10
+"""How long the answers to a question are kept; whoever asked waits for a second."""
 SEEN_MAX = 4096
 """Ids of a user that are remembered at most for repeats of a publish."""
 
@@ -71,6 +82,10 @@ class Keys:
         """List of ids taken out of the inbox as poison."""
         return f"{self.prefix}parked:{{{key_safe(user)}}}"
 
+    def gone(self, user: str) -> str:
+        """List of `REASON MS ID`, oldest first: what left the inbox unseen, and why."""
+        return f"{self.prefix}gone:{{{key_safe(user)}}}"
+
     def blame(self, user: str) -> str:
         """Hash: id -> closes that blame it; field `*` is there from the first such close on."""
         return f"{self.prefix}blame:{{{key_safe(user)}}}"
@@ -88,8 +103,31 @@ class Keys:
         return f"{self.prefix}msg:{message_id}"
 
     def publish(self, message_id: str) -> str:
-        """Hash, the record of a publish: digest, queued_at (ms), recalled, sent; in the content's slot."""
+        """Hash, the record of a publish, in the content's slot.
+
+        digest, kind, users (named), queued_at, accepted_at, recalled_at, recalled, sent, erased (users), and
+        forget_at: from then on it is kept only to explain. Times in ms.
+        """
         return f"{self.prefix}publish:{{{self.content(message_id)}}}"
+
+    def reply(self, token: str) -> str:
+        """Hash: pod -> its answer to a question; goes away by itself."""
+        return f"{self.prefix}reply:{token}"
+
+    def user_of(self, key: bytes) -> str | None:
+        """The user of a key of `inbox`, `parked` or `gone`; None if it is another key."""
+        kind, opening, name = key.decode(errors="replace").removeprefix(self.prefix).partition(":{")
+        if kind not in {"inbox", "parked", "gone"} or not opening or not name.endswith("}"):
+            return None
+        return _checked(check_username, from_key(name[:-1]))
+
+    def message_of(self, key: bytes) -> str | None:
+        """The message of a key of `publish`; None if it is another key."""
+        text = key.decode(errors="replace")
+        begin = f"{self.prefix}publish:{{{self.prefix}msg:"
+        if not text.startswith(begin) or not text.endswith("}"):
+            return None
+        return _checked(check_message_id, text[len(begin) : -1])
 
     def pod(self, name: str) -> str:
         """Hash, the lease: boot, expires (ms), claimed; host, address, started, version."""
@@ -102,6 +140,14 @@ class Keys:
     def feed(self, name: str) -> str:
         """Stream of hints for that pod."""
         return f"{self.prefix}feed:{{{name}}}"
+
+
+def _checked(check: Callable[[object], str], name: str) -> str | None:
+    """Anybody may have written the key."""
+    try:
+        return check(name)
+    except InvalidNameError:
+        return None
 
 
 def presence_field(user: str, pod: str) -> str:

@@ -15,6 +15,7 @@ from pushserver.stores.stream import Entry, StreamReader, fields_of, position_of
 __all__ = ["LogEntry", "LogRange", "LogStore"]
 
 PAGE = 1000
+FIND_PAGES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,19 @@ class LogStore:
             return LogRange(0, last)
         first = about[b"first-entry"]
         return LogRange(last if first is None else position_of(first[0]) - 1, last)
+
+    async def find(self, message_id: str, since_ms: int) -> LogEntry | None:
+        """The first entry of that message among the first 10 000 that were appended since."""
+        after = str(since_ms)
+        for _ in range(FIND_PAGES):
+            page = await self._commands.call("XRANGE", self._key, after, "+", "COUNT", PAGE)
+            for entry in _known([(position_of(entry_id), flat) for entry_id, flat in page]):
+                if entry.message_id == message_id and entry.target is not None:
+                    return entry
+            if len(page) < PAGE:
+                return None
+            after = "(" + page[-1][0].decode()
+        return None
 
     async def past(self, upto: int) -> AsyncIterator[list[LogEntry]]:
         """Everything that the stream holds up to a position, oldest first, in pages."""

@@ -8,7 +8,7 @@ import pytest
 from pushserver.core.errors import ConfigError
 from pushserver.database import reading as module
 from pushserver.database.database import Database
-from pushserver.database.reading import DELAYS_MS, Figures, Filter, read
+from pushserver.database.reading import DELAYS_MS, Figures, Filter, Shown, read
 from pushserver.exposure.event import Exposure, connection_part
 from tests.database.look import ask, records, some_records
 
@@ -102,6 +102,24 @@ def test_filters(url_with_some: str, which: Filter, delivered: int) -> None:
             assert sum(one.delivered for one in reading.figures(by, which)) == delivered
         halls = [one for one in reading.figures("category", which) if one.group.startswith("hall")]
         assert sum(one.delivered for one in halls) <= delivered
+
+
+def test_whom_messages_reached_by_the_time_of_their_publish(url_with_some: str) -> None:
+    """An id may have been another message's before."""
+    with read(url_with_some) as reading:
+        asked = {"m-1": 1_700_000_000_000, "m-2": 1, "m-9": 1}
+        assert reading.users_of(asked) == {"m-1": {"alice", "bob", "carol"}, "m-2": set(), "m-9": set()}
+        assert reading.users_of({}) == {}
+
+
+def test_the_exposures_of_a_message_to_a_user_come_in_order(url: str, database: Database) -> None:
+    again = shown("m-1", "alice", confirm=90)
+    again.connection = connection_part("alice", "c-again", "203.0.113.9", {})
+    database.store(records(again, shown("m-1", "alice"), shown("m-1", "bob"), shown("m-2", "alice")), [])
+    with read(url) as reading:
+        first, second = reading.shown("m-1", "alice")
+    assert (first.connection, second.connection) == ("c-alice", "c-again")
+    assert first == Shown("c-alice", "pod-1", "live", "pong", 1_700_000_000_005, 1_700_000_000_015)
 
 
 def test_nothing_yet_is_no_error(url: str, database: Database) -> None:

@@ -13,6 +13,7 @@ from pushserver.core.categories import KINDS, parse_categories
 from pushserver.core.jsontext import dump
 from pushserver.core.names import check_username
 from pushserver.stores.feed_entry import (
+    Ask,
     FeedEntry,
     Hint,
     Hints,
@@ -45,6 +46,7 @@ entries = st.one_of(
     st.builds(Push, message_ids, st.binary(max_size=50), st.just([]), categories),
     st.builds(Kick, usernames),
     st.builds(Recategorize, usernames),
+    st.builds(Ask, usernames, message_ids, st.from_regex(r"[A-Za-z0-9_-]{8,32}", fullmatch=True)),
 )
 anything = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(max_size=5),
@@ -140,3 +142,8 @@ def test_a_target_of_no_kind_means_everyone_and_is_told_from_none() -> None:
         entry = decode(stored(encode(Push("m-1", b"x", [], target))))
         assert isinstance(entry, Push)
         assert entry.categories == target
+
+
+@pytest.mark.parametrize("token", ["", "a b c d e f", "x" * 33, 7])
+def test_a_question_without_a_token_that_may_be_one_is_nothing(token: object) -> None:
+    assert decode(stored(["ask", dump({"user": "alice", "id": "m-1", "token": token})])) is None

@@ -28,8 +28,8 @@ APPENDED = 1
 
 def append(commands: Commands, user: str, message: str) -> Awaitable[Any]:
     """Publish an id to a user's inbox; the second part of the answer is a number raised by each."""
-    keys = [f"{key}:{{{user}}}" for key in ("inbox", "seq", "seen", "missed", "presence")]
-    return commands.publish("inbox_append", keys, [message, 100_000, 1000, 600, 4096, 1000])
+    keys = [f"{key}:{{{user}}}" for key in ("inbox", "seq", "seen", "missed", "presence", "gone")]
+    return commands.publish("inbox_append", keys, [message, 100_000, 1000, 600, 4096, 1000, 1000, 1000])
 
 
 def raise_seq(commands: Commands, user: str) -> Awaitable[Any]:

@@ -201,8 +201,8 @@ class Load:
         while True:
             count += 1
             message = f"{number}-{count}"
-            keys = [f"{key}:{{u}}" for key in ("inbox", "seq", "seen", "missed", "presence")]
-            args = [message, 1_000_000, 1000, 600, 1_000_000, 1000]
+            keys = [f"{key}:{{u}}" for key in ("inbox", "seq", "seen", "missed", "presence", "gone")]
+            args = [message, 1_000_000, 1000, 600, 1_000_000, 1000, 1000, 1000]
             if await self._did(self._commands.publish("inbox_append", keys, args)):
                 self.published.append(message)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pushserver.core.metrics import Metrics
 from pushserver.core.publish_request import PublishRules
-from pushserver.web.admin.services import PublisherService, UserService
+from pushserver.web.admin.services import ExplainerService, PublisherService, UserService
 from pushserver.web.guesses import Guesses
 
 __all__ = ["Admin"]
@@ -24,6 +24,7 @@ class Admin:
     """Empty: whoever reaches the listener, which settings then keep on loopback."""
     publisher: PublisherService
     users: UserService
+    explainer: ExplainerService
     rules: PublishRules
     max_content_bytes: int
     describe_pod: Callable[[], dict[str, Any]]

@@ -77,13 +77,20 @@ def _messages() -> Shape:
             ),
         },
         "/v1/messages/{id}": {
+            "get": _call(
+                "explain",
+                "Where a message is and why; with `user`, on its way to that user.",
+                {200: "Explained"},
+                (400, 404, *_STORED),
+                parameters=[_ID, {**_USER, "in": "query", "required": False}],
+            ),
             "delete": _call(
                 "recall",
                 "Take back what is not delivered yet, on every pod.",
                 {200: "Recalled"},
                 (400, 404, *_STORED),
                 parameters=[_ID],
-            )
+            ),
         },
     }
 

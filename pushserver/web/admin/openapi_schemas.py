@@ -6,6 +6,7 @@ from typing import Any
 
 from pushserver.core.categories import KINDS, MAX_VALUE_BYTES, MAX_VALUES
 from pushserver.core.names import MAX_USERNAME_BYTES
+from pushserver.core.publication import KINDS as PUBLICATION_KINDS
 from pushserver.core.publish_request import PublishRules
 
 __all__ = ["Shape", "closed", "ref", "schemas"]
@@ -16,6 +17,7 @@ _COUNT: Shape = {"type": "integer", "minimum": 0}
 _COUNT_OR_NULL: Shape = {"type": ["integer", "null"], "minimum": 0}
 _TEXT: Shape = {"type": "string"}
 _MILLISECONDS: Shape = {"type": "integer", "description": "Milliseconds since 1970 by Redis' clock."}
+_MILLISECONDS_OR_NULL: Shape = {**_MILLISECONDS, "type": ["integer", "null"]}
 _VALUE: Shape = {
     "anyOf": [
         {"type": "string", "minLength": 1, "maxLength": MAX_VALUE_BYTES},
@@ -75,6 +77,9 @@ def schemas(rules: PublishRules) -> Shape:
             }
         ),
         "Recalled": closed({"id": ref("MessageId"), "recalled": {"const": True}}),
+        "Explained": _explained(),
+        "Way": _way(),
+        "SentOn": _sent_on(),
         "User": _user(),
         "Ids": closed({**user, "ids": ids}),
         "PutBack": closed({**user, "id": ref("MessageId"), "put_back": {"const": True}}),
@@ -135,6 +140,52 @@ def _categories(min_values: int) -> Shape:
         "properties": dict.fromkeys(KINDS, values),
         "additionalProperties": False,
     }
+
+
+def _explained() -> Shape:
+    return closed(
+        {
+            "id": ref("MessageId"),
+            "kind": {"enum": [*PUBLICATION_KINDS, None]},
+            "state": _TEXT,
+            "why": _TEXT,
+            **{f"{name}_at": _MILLISECONDS_OR_NULL for name in ("queued", "accepted", "expires", "recalled")},
+            "users": _COUNT_OR_NULL,
+            "erased": _COUNT,
+            "log": {
+                "type": ["object", "null"],
+                "description": "Its place in the log: `id`, and `to`, the categories.",
+            },
+        },
+        {"user": ref("Way")},
+    )
+
+
+def _way() -> Shape:
+    return closed(
+        {
+            "user": ref("Username"),
+            "state": _TEXT,
+            "why": _TEXT,
+            "at": _MILLISECONDS_OR_NULL,
+            "online": {"type": "boolean"},
+            "connections": {"type": "array", "items": ref("SentOn")},
+        },
+        description="`state` is waiting, sent, confirmed, settled, expired, evicted, recalled or parked; for "
+        "categories and everyone ahead or passed; unknown if only the database of exposures can tell.",
+    )
+
+
+def _sent_on() -> Shape:
+    return closed(
+        {"pod": _TEXT, "connection": {"type": ["string", "null"], "description": "null: no answer in time."}},
+        {
+            "state": _TEXT,
+            "unconfirmed": _COUNT,
+            "pushed_at": _MILLISECONDS_OR_NULL,
+            "confirmed": {"type": "boolean"},
+        },
+    )
 
 
 def _user() -> Shape:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from pushserver.core.categories import Categories
 from pushserver.core.publication import Publication, Published
 
-__all__ = ["PublisherService", "UserService"]
+__all__ = ["ExplainerService", "PublisherService", "UserService"]
 
 
 class PublisherService(Protocol):
@@ -25,6 +25,16 @@ class PublisherService(Protocol):
 
     async def recall(self, message_id: str) -> bool:
         """Take back what is not delivered yet; False if no such message is known. Raises `StoreError`."""
+
+
+class ExplainerService(Protocol):
+    """Says where messages are."""
+
+    async def explain(self, message_id: str, user: str = "") -> dict[str, Any] | None:
+        """Where a message is and why, for one user or for all; None if nothing is known of it.
+
+        Raises `StoreError`.
+        """
 
 
 class UserService(Protocol):

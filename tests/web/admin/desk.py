@@ -106,6 +106,23 @@ class FakeUsers:
         return [{"pod": "pod-1", "boot": 7, **about, "alive": True}]
 
 
+class FakeExplainer:
+    """Knows one message."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    async def explain(self, message_id: str, user: str = "") -> dict[str, Any] | None:
+        self.asked.append((message_id, user))
+        if message_id != "known":
+            return None
+        times = dict.fromkeys(("queued_at", "accepted_at", "expires_at", "recalled_at"), 1)
+        told = {"kind": "users", "state": "accepted", "why": "so", "users": 1, "erased": 0, "log": None}
+        on = [{"pod": "pod-1", "connection": None}]
+        way = {"user": user, "state": "waiting", "why": "so", "at": None, "online": True, "connections": on}
+        return {"id": message_id, **told, **times, **({"user": way} if user else {})}
+
+
 class Desk:
     """The listener and what is behind it."""
 
@@ -113,12 +130,14 @@ class Desk:
         self.reason = ""
         self.publisher = FakePublisher()
         self.users = FakeUsers()
+        self.explainer = FakeExplainer()
         self.metrics = Metrics()
         self.admin = Admin(
             metrics=self.metrics,
             api_keys=keys,
             publisher=self.publisher,
             users=self.users,
+            explainer=self.explainer,
             rules=rules,
             max_content_bytes=max_content_bytes,
             describe_pod=lambda: {"pod": "pod-1"},

@@ -144,3 +144,36 @@ async def test_a_large_message_holds_the_loop_for_no_longer_than_it_may_be(body:
             answer = await at.publish(body)
         assert answer.status == 202
         assert seen.worst_s < MAX_CALLBACK_S, seen.worst
+
+
+# -- where it is
+
+
+@pytest.mark.gen_test
+async def test_a_message_is_explained_for_all_or_for_one_user() -> None:
+    async with desk() as at:
+        answer = await at.get("/v1/messages/known")
+        assert (answer.status, answer.json["state"], "user" in answer.json) == (200, "accepted", False)
+        answer = await at.get("/v1/messages/known?user=%20al%2Fice%E6%84%9B")
+        assert answer.json["user"]["user"] == " al/ice愛"
+        assert at.explainer.asked == [("known", ""), ("known", " al/ice愛")]
+        answer = await at.get("/v1/messages/none")
+        assert (answer.status, answer.code) == (404, "unknown_message")
+
+
+@pytest.mark.parametrize(
+    "path, code",
+    [
+        ("a%20b", "bad_id"),
+        ("known?user=", "bad_username"),
+        ("known?user=%0a", "bad_username"),
+        ("known?user=%ff", "bad_username"),
+        ("known?user=a&user=b", "bad_field"),
+    ],
+)
+@pytest.mark.gen_test
+async def test_a_wrong_question_is_400(path: str, code: str) -> None:
+    async with desk() as at:
+        answer = await at.get(f"/v1/messages/{path}")
+        assert (answer.status, answer.code) == (400, code)
+        assert at.explainer.asked == []

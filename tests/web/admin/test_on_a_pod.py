@@ -69,6 +69,8 @@ async def test_a_message_reaches_a_client_as_it_was_sent(valkey: ValkeyServer) -
         answer = await publish(pod, b'{"users":["alice","bob"]}', b"m-1")
         assert (answer.status, answer.json["duplicate"]) == (200, True)
         assert (await publish(pod, b'{"users":["bob"]}', b"m-1")).status == 409
+        told = await get(pod, "/v1/messages/m-1?user=bob")
+        assert (told["state"], told["users"], told["user"]["state"]) == ("accepted", 2, "waiting")
         assert (await publish(pod, b'{"everyone":true}', b"m-2")).json["users"] is None
         path = "/v1/messages/m-1"
         assert (await ask(pod.server.admin_port, method="DELETE", path=path)).json["recalled"] is True
