@@ -19,7 +19,7 @@ from pushserver.web.tokens import make_token
 from tests.client import Client, connect
 from tests.pod import SECRET, eventually
 
-__all__ = ["LEASE_MS", "PodProcess", "PodProcesses", "flags", "pod_processes"]
+__all__ = ["LEASE_MS", "NO_MORE", "Environ", "PodProcess", "PodProcesses", "flags", "pod_processes"]
 
 START_S = 40.0
 STOP_S = 20.0

@@ -30,6 +30,7 @@ class Backend:
     def __init__(self, opened: OpenBackend, redis: Any, history: History, prefix: str = "m") -> None:
         self._publisher = opened.publisher
         self._users = opened.users
+        self.whereabouts = opened.stores.whereabouts
         self._redis = redis
         self.history = history
         self._prefix = prefix

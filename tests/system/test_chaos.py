@@ -12,12 +12,14 @@ import json
 import os
 import random
 import time
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
 
+from pushserver.reconcile import Reconciler
 from tests.engines.engine import Engine
 from tests.engines.proxy import RedisProxy
 from tests.pod import eventually
@@ -127,6 +129,22 @@ class Chaos:
         await self.watch.until(self.watch.all_is_settled, RIGHT_S)
         await self.watch.until(self.watch.presence_is_exact, RIGHT_S)
 
+    async def adds_up(self) -> None:
+        """Whatever was accepted is exposed or waits, by what pods noted and by the events in the stream."""
+        users: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
+        for _, entry in self.on.redis.xrange("ps:exposures"):
+            event = json.loads(entry["data"])
+            key = event["message_id"], event["queued_at"]
+            users[key] |= {shown["username"] for shown in event["exposures"]}
+
+        def exposed(asked: Mapping[str, int]) -> dict[str, set[str]]:
+            return {message_id: users[message_id, queued_at] for message_id, queued_at in asked.items()}
+
+        found = await Reconciler(self.on.backend.whereabouts, exposed).period(0, 0)
+        assert not found.differing, found.differing[:5]
+        assert found.totals["accepted"] == found.totals["exposed"] > 0
+        self.on.history.counts["reconciled"] = found.totals["accepted"]
+
     async def leave_nothing(self, tasks: int, files: int) -> None:
         """Nobody is there any more: no presence, no key of a dead pod, no task and no descriptor too many."""
         pods = self.faults.pods.values()
@@ -195,5 +213,6 @@ async def test_whatever_happens_nothing_is_lost_and_presence_comes_right(engine:
         tasks, files = (await pods[0].stats())["tasks"], max(pod.open_files for pod in pods)
         await chaos.go_on()
         await chaos.leave_nothing(tasks, files)
+        await chaos.adds_up()
     for name, count in figures(chaos.on.history).items():
         print(f"{count:8} {name}")
