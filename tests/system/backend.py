@@ -38,10 +38,7 @@ class Backend:
 
     async def send(self, user: str, content: Any = None) -> str:
         """Publish to one user; the id. Raises `StoreError`; then the message may be there, or not."""
-        self._number += 1
-        message_id = f"m-{self._number:06d}"
-        self.history.attempted[user].add(message_id)
-        await self._publish(user, message_id, {"number": self._number} if content is None else content)
+        (message_id,) = await self._send_at_once(user, 1, content)
         return message_id
 
     async def try_to_send(self, user: str) -> bool:
@@ -56,10 +53,24 @@ class Backend:
         """Publish `count` messages to one user, in order: what is asked for at once travels in order."""
         ids: list[str] = []
         while len(ids) < count:
-            ids += await asyncio.gather(
-                *(self.send(user, content) for _ in range(min(100, count - len(ids))))
-            )
+            ids += await self._send_at_once(user, min(100, count - len(ids)), content)
         return ids
+
+    async def _send_at_once(self, user: str, count: int, content: Any) -> list[str]:
+        first, self._number = self._number + 1, self._number + count
+        ids = {f"m-{number:06d}": number for number in range(first, first + count)}
+        self.history.attempted[user].update(ids)
+        publications = [
+            to_users([user], {"number": number} if content is None else content, one, TTL_S)
+            for one, number in ids.items()
+        ]
+        answers = await asyncio.gather(*map(self._publisher.publish, publications), return_exceptions=True)
+        # In the order they were asked for, which is the inbox's; the nodes of a cluster answer in any.
+        for message_id, answer in zip(ids, answers, strict=True):
+            if isinstance(answer, BaseException):
+                raise answer
+            self.history.accepted[user].append(message_id)
+        return list(ids)
 
     def put_many(self, user: str, count: int, content: Any) -> list[str]:
         """Write `count` messages as any program can: their contents, and their ids into the inbox.
