@@ -13,7 +13,7 @@ from tests.core.client_frames import client as client_frame
 
 __all__ = ["CLOSE", "PING", "PONG", "TEXT", "WITHIN_S", "Client", "Closed", "Refused", "connect"]
 
-WITHIN_S = 10.0
+WITHIN_S = 20.0
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 

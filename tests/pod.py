@@ -99,7 +99,7 @@ async def running_pod(
         await server.close()
 
 
-async def eventually(condition: Callable[[], Any], within_s: float = 10.0) -> Any:
+async def eventually(condition: Callable[[], Any], within_s: float = 20.0) -> Any:
     """Wait until `condition` (plain or async) is true; its value. Fails the test after `within_s`."""
     give_up = time.monotonic() + within_s
     while True:

@@ -21,8 +21,8 @@ from tests.system.stage import Stage
 __all__ = ["LEASE_S", "PODS", "TIMEOUT_S", "Faults"]
 
 PODS = 3
-LEASE_S = 2.0
-TIMEOUT_S = 0.6
+LEASE_S = 3.0
+TIMEOUT_S = 0.9
 """Of a command (`redis.timeout_ms`)."""
 SHORT_S = TIMEOUT_S / 3
 LONG_S = LEASE_S + 2 * TIMEOUT_S
