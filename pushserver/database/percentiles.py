@@ -77,8 +77,9 @@ def collected(connection: Connection, value: ColumnElement[int]) -> ColumnElemen
 
 
 def read_percentiles(answer: Any) -> Pair:
-    """What `percentiles` answered; or the pair itself."""
-    median, high = list(read_collected(answer)) or (None, None)
+    """What `percentiles` answered, delays that are not below 0; or the pair itself."""
+    # Two clocks make them: a pod's is some milliseconds behind Redis' at times.
+    median, high = [max(0, delay) for delay in read_collected(answer)] or (None, None)
     return median, high
 
 

@@ -145,7 +145,8 @@ class Publisher:
             noted: Awaitable[Any] | None = None
             if place is places[-1] and len(stored) == len(users) and not record.accepted:
                 # On its way with the hints, so nobody waits for it longer than for them.
-                noted = self._contents.accepted(publication.id, self._clock.now_ms())
+                accepted_at = max(self._clock.now_ms(), record.queued_at)
+                noted = self._contents.accepted(publication.id, accepted_at)
             await self._hint(users, publication.id, appended, inline)
             for one in appended:
                 if isinstance(one, StoreError):
