@@ -71,7 +71,8 @@ def _add_exposures(told: dict[str, Any], url: str, user: str) -> bool:
         shown = reading.shown(told["id"], user)
     told["exposures"] = [asdict(one) for one in shown]
     if shown and "user" in told:
-        told["user"] |= {"state": "exposed", "why": "confirmed on " + ("1 connection" if len(shown) == 1 else f"{len(shown)} connections")}
+        on = "1 connection" if len(shown) == 1 else f"{len(shown)} connections"
+        told["user"] |= {"state": "exposed", "why": f"confirmed on {on}"}
     return bool(shown)
 
 
