@@ -93,11 +93,13 @@ class Backend:
         """Publish until cancelled; what fails is repeated under its id until it is answered."""
         while True:
             self._number += 1
-            message_id = f"m-{self._number:06d}"
+            # Others count on meanwhile, and a repeat has to say the same.
+            number = self._number
+            message_id = f"m-{number:06d}"
             self.history.attempted[user].add(message_id)
             while True:
                 try:
-                    await self._publish(user, message_id, {"number": self._number})
+                    await self._publish(user, message_id, {"number": number})
                     break
                 except StoreError:
                     await asyncio.sleep(every_s)
