@@ -48,6 +48,9 @@ class Metrics:
         self.invalid = self._counter("invalid_content", "Waiting messages whose content no client could read")
         self.recalled = self._counter("recalled", "Waiting messages that were recalled before they came")
         self.hints = self._counter("hints", "Hints to pods' feeds, by what became of them", "result")
+        self.overtaken = self._counter(
+            "overtaken", "Messages a slow connection may have missed, which another of its user had"
+        )
         self.feed_entries = self._counter("feed_entries", "Entries read from this pod's feed")
         self.feed_gaps = self._counter("feed_gaps", "Times that entries of this pod's feed were lost")
         self.log_entries = self._counter("log_entries", "Entries of the log that this pod followed")

@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from itertools import islice
 
 from pushserver.core.categories import Categories
 from pushserver.core.close_codes import CloseCode
@@ -21,6 +22,9 @@ from pushserver.exposure.event import Source, connection_part
 from pushserver.stores.inbox import Missed
 
 __all__ = ["Connection", "Placed", "State"]
+
+OWED_MAX = 1000
+"""Messages that a slow connection keeps in mind, of those that others of its user may settle meanwhile."""
 
 Placed = tuple[int, Message]
 """A message with its place in the log, or what stands for one (`delivery.sent`)."""
@@ -59,6 +63,7 @@ class Connection:
         "id",
         "log_at",
         "opened",
+        "owed",
         "sent",
         "state",
         "suspect",
@@ -97,8 +102,10 @@ class Connection:
         self.state = State.CATCHING_UP
         self.opened = False
         """The `live` frame was sent."""
-        self.upto = 0
-        """Sequence of the inbox up to which this connection has seen it."""
+        self.upto = -1
+        """Sequence of the inbox up to which this connection has seen it; -1 until it was first read."""
+        self.owed: dict[str, int] | None = None
+        """Messages that were hinted at and could not be pushed at once -> their sequence."""
         self.log_at = log_at
         """Place in the log of the last message that was given to this connection, or passed over for it."""
         self.cursor_at = log_at
@@ -295,6 +302,28 @@ class Connection:
         if self.unconfirmed != 1:
             return None
         return next(sent for sent in self.sent.values() if not sent.confirmed)
+
+    # -- what others may have had before
+
+    def owe(self, hints: Iterable[tuple[int, str]]) -> int:
+        """Keep these in mind, each with its sequence: a quicker connection of the user may have them settled,
+        and out of the inbox, before it is read here. How many had to be forgotten for them.
+        """
+        owed = self.owed or {}
+        for seq, message_id in hints:
+            if seq > self.upto and message_id not in self.sent:
+                owed.setdefault(message_id, seq)
+        excess = max(0, len(owed) - OWED_MAX)
+        for message_id in list(islice(owed, excess)):
+            del owed[message_id]
+        self.owed = owed or None
+        return excess
+
+    def take_owed(self, seq: int) -> dict[str, int]:
+        """What came since `upto` and up to `seq`, at which the whole inbox was read; the later stays owed."""
+        owed, self.owed = self.owed or {}, None
+        self.owe((later, message_id) for message_id, later in owed.items() if later > seq)
+        return {one: at for one, at in owed.items() if self.upto < at <= seq and one not in self.sent}
 
     # -- settling
 

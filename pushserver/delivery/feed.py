@@ -187,14 +187,20 @@ class Feed:
         What this connection has seen already (a hint that was repeated, or came late) means nothing.
         """
         if connection.state is not State.LIVE:
-            self._look_again(connection)
+            self._owe(connection, hints)
             return
         due, upto = self._next(connection, hints)
         pushed = connection.push(due, "live", self._clock.now_ms(), time.monotonic()) if due else 0
         self._metrics.deliveries.labels("live").inc(pushed)
         connection.upto += pushed
         if pushed < len(due) or upto < max(hint.seq for hint in hints):
-            self._look_again(connection)
+            self._owe(connection, hints)
+
+    def _owe(self, connection: Connection, hints: Sequence[Hint]) -> None:
+        """It gets them from the inbox, or all the same if another connection is quicker to settle them."""
+        forgotten = connection.owe((hint.seq, hint.message_id) for hint in hints)
+        self._metrics.overtaken.inc(forgotten)
+        self._look_again(connection)
 
     def _next(self, connection: Connection, hints: Sequence[Hint]) -> tuple[list[Message], int]:
         """The messages that follow, without a gap, on what the connection has seen; and the sequence then."""

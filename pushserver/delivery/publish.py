@@ -138,7 +138,7 @@ class Publisher:
         new = online = 0
         for place in places:
             users = place.inboxes
-            appended = await self._append(place, publication)
+            appended = await self._append(place, publication, had_it=record.accepted)
             stored = [one for one in appended if isinstance(one, Appended)]
             new += sum(one.new for one in stored)
             online += sum(bool(one.pods) for one in stored)
@@ -155,10 +155,12 @@ class Publisher:
                 await noted
         return Published(publication.id, not new, len(publication.users), online)
 
-    async def _append(self, place: Place, publication: Publication) -> list[Appended | StoreError]:
+    async def _append(
+        self, place: Place, publication: Publication, *, had_it: bool
+    ) -> list[Appended | StoreError]:
         await place.come()
         # All are waited for: those that were stored are hinted at, also when another was not.
-        appending = self._inbox.append_to_all(place.inboxes, publication.id, publication.ttl_s)
+        appending = self._inbox.append_to_all(place.inboxes, publication.id, publication.ttl_s, had_it=had_it)
         place.leave()
         return await appending
 

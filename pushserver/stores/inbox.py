@@ -100,16 +100,19 @@ class Inbox:
         return _appended(await self._append(user, message_id, content_ttl_s))
 
     def append_to_all(
-        self, users: Sequence[str], message_id: str, content_ttl_s: int
+        self, users: Sequence[str], message_id: str, content_ttl_s: int, *, had_it: bool = False
     ) -> Awaitable[list[Appended | StoreError]]:
         """As `append`, for each of them in this order; on their way before it is awaited, as it has to be.
 
-        An error stands where one failed.
+        An error stands where one failed. `had_it`: all of them had it once, however long ago: it only tells
+        who still has.
         """
         # Futures, not coroutines: a task for each user would cost as much as the append.
-        return _outcomes([self._append(user, message_id, content_ttl_s) for user in users])
+        return _outcomes([self._append(user, message_id, content_ttl_s, had_it) for user in users])
 
-    def _append(self, user: str, message_id: str, content_ttl_s: int) -> Awaitable[Sequence[Any]]:
+    def _append(
+        self, user: str, message_id: str, content_ttl_s: int, had_it: bool = False
+    ) -> Awaitable[Sequence[Any]]:
         keys = self._keys
         kinds = (keys.inbox, keys.seq, keys.seen, keys.missed, keys.presence, keys.gone)
         names = [key(user) for key in kinds]
@@ -123,6 +126,7 @@ class Inbox:
             MISSED_TTL_S,
             GONE_MAX,
             GONE_TTL_S,
+            int(had_it),
         ]
         return self._commands.publish("inbox_append", names, arguments)
 

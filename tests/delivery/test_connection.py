@@ -479,7 +479,7 @@ def test_a_message_for_the_live_is_written_to_who_is_live() -> None:
     assert one.push_live_only(message("m-1"), 1000, 5.0)
     assert wire.ids == ["m-1"]
     assert (one.sent["m-1"].position, one.sent["m-1"].source) == (LIVE_ONLY, "live")
-    assert (one.unconfirmed, one.upto, one.log_at) == (1, 0, 0)
+    assert (one.unconfirmed, one.upto, one.log_at) == (1, -1, 0)
 
 
 @pytest.mark.parametrize("state", [State.CATCHING_UP, State.CLOSED])

@@ -252,6 +252,18 @@ async def test_when_one_inbox_fails_the_others_are_hinted_at_all_the_same(bench:
 
 
 @pytest.mark.gen_test
+async def test_a_repeat_of_what_was_completed_reaches_nobody_twice_however_much_came_since(
+    bench: Bench,
+) -> None:
+    """The ids that an inbox remembers are bounded in number; that it was completed is on record."""
+    await bench.publish(HELLO)
+    await bench.stores.inbox.settle("alice", ["m-1"])
+    await bench.commands.call("DEL", "ps:seen:{alice}", "ps:seen:{bob}")
+    assert (await bench.publish(HELLO)).duplicate
+    assert (await bench.inbox("alice"), await bench.inbox("bob")) == ([], ["m-1"])
+
+
+@pytest.mark.gen_test
 async def test_a_repeat_hints_at_what_still_waits_and_not_at_what_was_settled(bench: Bench) -> None:
     """Rule 5 of the model: the first publisher may have died before its hint."""
     await bench.publish(HELLO)

@@ -6,7 +6,7 @@
 -- of evicted ones may fail without a word.
 -- KEYS inbox, seq, seen, missed, presence, gone (all {U})
 -- ARGV id, cap, inbox ttl in s, idempotency in s, ids remembered at most, missed ttl in s, gone entries kept at
---      most, gone ttl in s
+--      most, gone ttl in s, 1 if it is known that every user has had it: then it is never appended again
 -- -> {1 appended | 2 in the inbox already | 0 was there before, seq, evicted, fields and values of presence}
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -20,7 +20,7 @@ redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now - tonumber(ARGV[4]) * 1000)
 local status = 1
 if redis.call('LPOS', KEYS[1], ARGV[1]) then
   status = 2
-elseif redis.call('ZSCORE', KEYS[3], ARGV[1]) then
+elseif ARGV[9] == '1' or redis.call('ZSCORE', KEYS[3], ARGV[1]) then
   status = 0
 end
 local seq, length, evicted = nil, 0, 0
