@@ -27,6 +27,7 @@ from pushserver.delivery.publish import Publisher
 from pushserver.delivery.questions import Questions
 from pushserver.delivery.reaper import Reaper
 from pushserver.delivery.session import Limits, Sessions
+from pushserver.delivery.tasks import Tasks
 from pushserver.delivery.users import Users
 from pushserver.development import token_secret
 from pushserver.exposure.null_sink import NullSink
@@ -307,6 +308,7 @@ def build_door(
     sessions: Sessions,
     presence: Presence,
     metrics: Metrics,
+    tasks: Tasks,
     gate: Gate,
 ) -> Door:
     """The door for clients, with the chain in its order and at its end the links of the package's user."""
@@ -336,6 +338,7 @@ def build_door(
         presence=presence,
         admission=admission,
         metrics=metrics,
+        tasks=tasks,
         socket_options=SocketOptions(
             max_backlog=delivery.window_bytes + settings.content.max_bytes + 512 * 1024,
             max_frame_bytes=limits.max_frame_bytes,

@@ -28,6 +28,7 @@ class Metrics:
 
     def _connections(self) -> None:
         self.handshakes = self._counter("handshakes", "Handshakes: 101, our code, or a status", "result")
+        self.let_in = self.handshakes.labels("101")
         self.closes = self._counter("closes", "Connections closed, by close code", "code")
         self.frames_refused = self._counter("frames_refused", "Client frames that were no request")
         self.receipts_ignored = self._counter(

@@ -1,7 +1,7 @@
 """The story of a connection, top to bottom: connect, catch up, live, disconnect.
 
     open        Manager.add, welcome
-    _serve      presence flushed, inbox read right after it, caught up, then with the log, `live`
+    serve       presence flushed, inbox read right after it, caught up, then with the log, `live`
     received    pongs and acks confirm, requests are answered (`incoming`)
     _visit      what is due without the client saying anything (`upkeep`)
     end, closed Manager.remove, presence reconciled
@@ -114,7 +114,7 @@ class Sessions:
     # -- connect
 
     def open(self, who: Verified, *, client_ip: str, ack_mode: bool, transport: Transport) -> Connection:
-        """Register a connection whose upgrade is about to be answered, and begin to serve it.
+        """Register a connection whose upgrade is about to be answered; `serve` comes next, in the same turn.
 
         Synchronous: whoever verified the user registers the connection in the same turn of the loop.
         """
@@ -133,7 +133,6 @@ class Sessions:
         self._replace_oldest(connection.user)
         transport.write(self._welcome(connection, who))
         self.wheel.put(connection, self._upkeep.first_visit(connection, time.monotonic()))
-        self._spawn(connection, lambda one: self._serve(one, who.categories_version))
         return connection
 
     def _welcome(self, connection: Connection, who: Verified) -> bytes:
@@ -154,8 +153,13 @@ class Sessions:
 
     # -- catch up, live
 
-    def _spawn(self, connection: Connection, work: Callable[[Connection], Awaitable[None]]) -> None:
-        self._tasks.spawn(self._unless_broken(connection, work), "serve connection")
+    async def serve(self, connection: Connection, categories_version: int | None) -> None:
+        """Serve a connection that was just opened until it is live, or closed.
+
+        `categories_version` is of the categories that it came with. An error ends the connection, and is
+        raised.
+        """
+        await self._unless_broken(connection, lambda one: self._begin(one, categories_version))
 
     async def _unless_broken(
         self, connection: Connection, work: Callable[[Connection], Awaitable[None]]
@@ -167,7 +171,7 @@ class Sessions:
             connection.transport.abort()
             raise
 
-    async def _serve(self, connection: Connection, categories_version: int | None) -> None:
+    async def _begin(self, connection: Connection, categories_version: int | None) -> None:
         first = await self._presence.flushed(connection.user)
         if first is None or not connection.is_open():
             return
@@ -224,7 +228,7 @@ class Sessions:
             # categories changed is not theirs.
             connection.log_at = max(connection.log_at, self._tail.offered)
             connection.state = State.CATCHING_UP
-            self._spawn(connection, self._feed)
+            self._tasks.spawn(self._unless_broken(connection, self._feed), "serve connection")
         else:
             connection.wants_look = True
 

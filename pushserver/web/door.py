@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import socket
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
-from tornado.iostream import IOStream
 
 from pushserver.core.client_ip import ClientIPRule
 from pushserver.core.close_codes import CloseCode
@@ -17,22 +19,36 @@ from pushserver.core.request import HttpRequest
 from pushserver.delivery.connection import Connection
 from pushserver.delivery.presence import Presence
 from pushserver.delivery.session import Sessions, Verified
+from pushserver.delivery.tasks import Tasks
 from pushserver.stores.category_store import version_of
-from pushserver.web.chain import CATEGORIES, CLIENT_IP, CLOSE_CODE, CREDENTIALS, IDENTITY, LOG_AT, USER
+from pushserver.web.chain import (
+    CATEGORIES,
+    CLIENT_IP,
+    CLOSE_CODE,
+    CODE,
+    CREDENTIALS,
+    IDENTITY,
+    LOG_AT,
+    REASON,
+    USER,
+)
 from pushserver.web.chain.admission import Admission
+from pushserver.web.chain.refuse import refuse
 from pushserver.web.credentials import ACK_SUBPROTOCOL, Credentials
-from pushserver.web.handover import take_socket
 from pushserver.web.tokens import Identity
 from pushserver.web.transport import SocketOptions, SocketTransport
+from pushserver.web.upgrade import switching_protocols
 
 __all__ = ["Door"]
 
 log = structlog.get_logger(__name__)
+_debug = logging.getLogger(__name__)
+"""Knows the level: making a line that nobody wants costs as much as parsing a request."""
 
 
 @dataclass(slots=True)
 class Door:
-    """What the handler needs, built once: the chain, the sessions, the limits."""
+    """What whoever reads a handshake needs, built once: the chain, what comes of it, the limits."""
 
     chain: Sequence[Handler]
     client_ip_rule: ClientIPRule
@@ -40,6 +56,7 @@ class Door:
     presence: Presence
     admission: Admission
     metrics: Metrics
+    tasks: Tasks
     socket_options: SocketOptions
     handshake_timeout_s: float
     leeway_s: float
@@ -48,17 +65,21 @@ class Door:
         """A context for one handshake, with the chain."""
         return Context(request, self.client_ip_rule, self.chain, full_path="/ws")
 
-    def let_in(self, ctx: Context, stream: IOStream, head: bytes) -> None:
-        """Take the socket over and open the connection; the 101 goes out with the first frames."""
-        client_ip: str = ctx.must_get(CLIENT_IP)
-        sock, early = take_socket(stream)
-        transport = SocketTransport(sock, self, self.socket_options, client_ip, head)
-        credentials: Credentials = ctx.must_get(CREDENTIALS)
+    # -- how a chain ends
+
+    def let_in(self, ctx: Context, sock: socket.socket, early: bytes) -> Coroutine[Any, Any, None]:
+        """Take the socket over and open the connection; the 101 goes out with the first frames.
+
+        What comes back is to be awaited in a task, now: it serves the connection until it is live. `early`
+        is what the client sent behind its request.
+        """
+        credentials: Credentials = ctx.keys[CREDENTIALS]
+        transport = self._take_over(ctx, sock)
         try:
-            self.socket_options.apply(sock)
+            who = self._verified(ctx)
             connection = self.sessions.open(
-                self._verified(ctx),
-                client_ip=client_ip,
+                who,
+                client_ip=ctx.keys[CLIENT_IP],
                 ack_mode=credentials.subprotocol == ACK_SUBPROTOCOL,
                 transport=transport,
             )
@@ -68,8 +89,20 @@ class Door:
             raise
         transport.connection = connection
         transport.start(early)
-        self.metrics.handshakes.labels("101").inc()
-        log.debug("connection.opened", connection=connection.id, user=connection.user, client_ip=client_ip)
+        self.metrics.let_in.inc()
+        if _debug.isEnabledFor(logging.DEBUG):
+            log.debug(
+                "connection.opened",
+                connection=connection.id,
+                user=connection.user,
+                client_ip=connection.client_ip,
+            )
+        return self.sessions.serve(connection, who.categories_version)
+
+    def _take_over(self, ctx: Context, sock: socket.socket) -> SocketTransport:
+        credentials: Credentials = ctx.keys[CREDENTIALS]
+        head = switching_protocols(ctx.request, credentials.subprotocol)
+        return SocketTransport(sock, self, self.socket_options, ctx.keys[CLIENT_IP], head)
 
     def _verified(self, ctx: Context) -> Verified:
         identity: Identity = ctx.must_get(IDENTITY)
@@ -82,16 +115,35 @@ class Door:
             log_at=ctx.must_get(LOG_AT),
         )
 
-    def turn_away(self, ctx: Context, stream: IOStream, head: bytes) -> None:
+    def turn_away(self, ctx: Context, sock: socket.socket, early: bytes) -> None:
         """Upgrade only to close: a browser cannot read the status of a refusal. Nothing is registered."""
-        client_ip: str = ctx.must_get(CLIENT_IP)
-        sock, early = take_socket(stream)
-        self.admission.stays(client_ip)
-        transport = SocketTransport(sock, self, self.socket_options, client_ip, head)
+        self.admission.stays(ctx.must_get(CLIENT_IP))
+        transport = self._take_over(ctx, sock)
         transport.close(ctx.must_get(CLOSE_CODE), "")
         transport.start(early)
 
-    def undo(self, ctx: Context, *, was_let_in: bool) -> None:
+    def late(self, ctx: Context) -> None:
+        """The chain took too long and was ended: refuse."""
+        refuse(ctx, 503, "timeout", "the handshake took too long", retry_after_s=1)
+
+    def refused(self, ctx: Context, status: int) -> None:
+        """The chain refused: count it, undo what it did, and say so."""
+        self.metrics.handshakes.labels(ctx.get_string(CODE) or str(status)).inc()
+        self._undo(ctx, was_let_in=False)
+        log.info(
+            "handshake.refused",
+            status=status,
+            reason=ctx.get_string(REASON),
+            client_ip=ctx.get_string(CLIENT_IP),
+            path=ctx.request.path,
+        )
+
+    def lost(self, ctx: Context) -> None:
+        """The client was gone before the chain came to its end."""
+        self.metrics.handshakes.labels("lost").inc()
+        self._undo(ctx, was_let_in=ctx.refusal_status is None)
+
+    def _undo(self, ctx: Context, *, was_let_in: bool) -> None:
         """The handshake comes to nothing: undo what links of the chain did for it."""
         if was_let_in:
             self.admission.left(ctx.must_get(CLIENT_IP))
@@ -114,4 +166,5 @@ class Door:
         self.admission.left(client_ip)
         if connection is not None:
             self.sessions.closed(connection, code)
-            log.debug("connection.closed", connection=connection.id, user=connection.user, code=code)
+            if _debug.isEnabledFor(logging.DEBUG):
+                log.debug("connection.closed", connection=connection.id, user=connection.user, code=code)

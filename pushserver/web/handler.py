@@ -1,8 +1,11 @@
-"""The handshake: Tornado's hooks turn a request into a `Context`, run the chain, and hand the socket over."""
+"""The handshakes that Tornado reads: its hooks turn a request into a `Context`, run the chain, and give the
+socket away. Most are read by the front and take the same way without it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from http.client import responses
 from types import TracebackType
@@ -11,15 +14,16 @@ from typing import Any
 import structlog
 import tornado.web
 import tornado.websocket
-from tornado.iostream import IOStream
 
 from pushserver.core.context import Context
 from pushserver.core.jsontext import dump
-from pushserver.web.chain import CLIENT_IP, CLOSE_CODE, CODE, CREDENTIALS, REASON
-from pushserver.web.chain.refuse import error_body, refuse
+from pushserver.web.answer import Answer, refusal
+from pushserver.web.chain import CLOSE_CODE, CREDENTIALS
+from pushserver.web.chain.refuse import error_body
 from pushserver.web.door import Door
-from pushserver.web.handover import HandoverProtocol, accept_value
+from pushserver.web.handover import HandoverProtocol, HeadStream
 from pushserver.web.request import plain_request
+from pushserver.web.upgrade import no_handshake
 
 __all__ = ["JsonErrors", "NotFound", "PushHandler"]
 
@@ -72,7 +76,7 @@ class NotFound(JsonErrors):
 
 
 class PushHandler(JsonErrors, tornado.websocket.WebSocketHandler):
-    """`GET /ws`. Lives until the 101; then the socket is another's and this is freed."""
+    """`GET /ws`, where Tornado read the request. Lives until the 101; then the socket is another's."""
 
     def initialize(self, door: Door) -> None:
         """Take what `app` built."""
@@ -82,84 +86,50 @@ class PushHandler(JsonErrors, tornado.websocket.WebSocketHandler):
 
     async def prepare(self) -> None:
         """Run the chain before any upgrade; answer a refusal as it says."""
-        if not self._is_handshake():
+        request = plain_request(self.request)
+        answer = no_handshake(request, self.request.version)
+        if answer is not None:
+            self._door.metrics.handshakes.labels(str(answer.status)).inc()
+            self._send(answer)
             return
-        ctx = self._ctx = self._door.context(plain_request(self.request))
+        ctx = self._ctx = self._door.context(request)
         await self._run_chain(ctx)
         status = ctx.refusal_status
         # The stream itself is asked, for it knows of a loss one turn of the loop before we are told.
         if self._stream().closed():
-            self._never_came(ctx, status)
+            self._door.lost(ctx)
+            self._finished = True
+            self._break_cycles()
         elif status is not None:
-            self._refuse(ctx, status)
+            self._door.refused(ctx, status)
+            # With a close code it is answered by the upgrade that follows, see `get_websocket_protocol`.
+            if CLOSE_CODE not in ctx.keys:
+                self._send(refusal(ctx, status))
 
     async def _run_chain(self, ctx: Context) -> None:
         try:
             async with asyncio.timeout(self._time_left()) as self._deadline:
                 await ctx.next()
         except TimeoutError:
-            refuse(ctx, 503, "timeout", "the handshake took too long", retry_after_s=1)
+            self._door.late(ctx)
         finally:
             self._deadline = None
 
-    def _is_handshake(self) -> bool:
-        """Whether this is worth a run of the chain (RFC 6455 section 4.2.1); if not, it was answered."""
-        headers = self.request.headers
-        if self.request.method != "GET":
-            self.write_error(405)
-        elif self.request.version == "HTTP/1.0":
-            self.refuse(400, "bad_handshake", "a handshake needs HTTP/1.1")
-        elif "Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0":
-            self.refuse(400, "bad_handshake", "a handshake has no body")
-        elif headers.get("Upgrade", "").lower() != "websocket" or not _says_upgrade(headers):
-            self.set_header("Upgrade", "websocket")
-            self.refuse(426, "upgrade_required", "this is a WebSocket")
-        elif headers.get("Sec-WebSocket-Version") != "13":
-            self.set_header("Sec-WebSocket-Version", "13")
-            self.refuse(426, "upgrade_required", "WebSocket version 13 only")
-        elif accept_value(headers.get("Sec-WebSocket-Key", "")) is None:
-            self.refuse(400, "bad_handshake", "Sec-WebSocket-Key must be 16 bytes in base64")
-        else:
-            return True
-        self._door.metrics.handshakes.labels(str(self.get_status())).inc()
-        return False
-
     def _time_left(self) -> float:
         """Seconds until the handshake's deadline, which runs from the accept."""
-        spent: float = time.monotonic() - self._stream().accepted_at  # type: ignore[attr-defined] # by PublicServer
+        spent = time.monotonic() - self._stream().accepted_at
         return max(0.0, self._door.handshake_timeout_s - spent)
 
-    def _stream(self) -> IOStream:
-        stream: IOStream = self.request.connection.stream  # type: ignore[union-attr] # a socket's request has one
+    def _stream(self) -> HeadStream:
+        stream: HeadStream = self.request.connection.stream  # type: ignore[union-attr] # a socket's request has one
         return stream
 
-    def _never_came(self, ctx: Context, status: int | None) -> None:
-        self._door.metrics.handshakes.labels("lost").inc()
-        self._door.undo(ctx, was_let_in=status is None)
-        self._finished = True
-        self._break_cycles()
-
-    def _refuse(self, ctx: Context, status: int) -> None:
-        self._door.metrics.handshakes.labels(ctx.get_string(CODE) or str(status)).inc()
-        self._door.undo(ctx, was_let_in=False)
-        log.info(
-            "handshake.refused",
-            status=status,
-            reason=ctx.get_string(REASON),
-            client_ip=ctx.get_string(CLIENT_IP),
-            path=ctx.request.path,
-        )
-        if CLOSE_CODE in ctx.keys:
-            # Answered by the upgrade that follows, see `get_websocket_protocol`.
-            return
-        self.set_status(status)
-        for name, value in ctx.writer.headers.items():
-            self.set_header(name, _as_sent(value))
-        if status in {204, 304}:
-            self.clear_header("Content-Type")
-            self.finish()
-        else:
-            self.finish(ctx.writer.body or dump(error_body("refused", "refused")))
+    def _send(self, answer: Answer) -> None:
+        self.set_status(answer.status, answer.reason)
+        self.clear_header("Content-Type")
+        for name, value in answer.all_headers.items():
+            self.set_header(name, value)
+        self.finish(answer.body or None)
 
     # -- the upgrade
 
@@ -177,11 +147,15 @@ class PushHandler(JsonErrors, tornado.websocket.WebSocketHandler):
         return selected
 
     def get_websocket_protocol(self) -> HandoverProtocol:
-        """Our own protocol, which takes the socket over."""
-        accept = accept_value(self.request.headers["Sec-WebSocket-Key"]) or ""
-        ctx = self._context()
-        enter = self._door.let_in if ctx.refusal_status is None else self._door.turn_away
-        return HandoverProtocol(self, accept, lambda stream, head: enter(ctx, stream, head))
+        """Our own protocol, which gives the socket away."""
+        return HandoverProtocol(self, self._take_over)
+
+    def _take_over(self, sock: socket.socket, early: bytes) -> None:
+        ctx, door = self._context(), self._door
+        if ctx.refusal_status is None:
+            door.tasks.spawn(door.let_in(ctx, sock, early), "serve connection")
+        else:
+            door.turn_away(ctx, sock, early)
 
     def _context(self) -> Context:
         if self._ctx is None:
@@ -192,16 +166,3 @@ class PushHandler(JsonErrors, tornado.websocket.WebSocketHandler):
         """The client was lost while the chain ran: end it, for nothing will be registered."""
         if self._deadline is not None and not self._deadline.expired():
             self._deadline.reschedule(asyncio.get_running_loop().time())
-
-
-def _as_sent(value: str) -> str:
-    """A header's value with one character a byte, as Tornado takes it: Latin-1, else UTF-8 as in Go."""
-    try:
-        value.encode("latin-1")
-    except UnicodeEncodeError:
-        return value.encode(errors="replace").decode("latin-1")
-    return value
-
-
-def _says_upgrade(headers: tornado.httputil.HTTPHeaders) -> bool:
-    return "upgrade" in (part.strip().lower() for part in headers.get("Connection", "").split(","))

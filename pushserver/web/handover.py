@@ -1,14 +1,12 @@
-"""The WebSocket protocol behind Tornado's handler: it answers 101 and takes the socket over.
+"""The WebSocket protocol behind Tornado's handler: it gives the socket away.
 
-Tornado does the handshake. What it would keep for the life of a connection (request, handler, stream,
-coroutines: 15 kB) is let go of: afterwards the socket belongs to a `SocketTransport`.
+Tornado reads the handshakes that the front leaves to it. What it would keep for the life of a connection
+(request, handler, stream, coroutines: 15 kB) is let go of: afterwards the socket belongs to a
+`SocketTransport`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import socket
 from collections.abc import Callable
 
@@ -17,21 +15,26 @@ from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
 from tornado.websocket import WebSocketHandler, WebSocketProtocol
 
-__all__ = ["HandoverProtocol", "accept_value", "take_socket"]
-
-_MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+__all__ = ["HandoverProtocol", "HeadStream", "take_socket"]
 
 
-def accept_value(key: str) -> str | None:
-    """The answer to a `Sec-WebSocket-Key` (RFC 6455 section 4.2.2); None unless it is 16 bytes in base64."""
-    try:
-        raw = base64.b64decode(key, validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    if len(raw) != 16:
-        return None
-    # SHA-1 is what the RFC says; nothing is protected by it.
-    return base64.b64encode(hashlib.sha1(key.encode() + _MAGIC, usedforsecurity=False).digest()).decode()
+class HeadStream(IOStream):
+    """A stream whose first bytes were read by somebody else."""
+
+    def __init__(self, sock: socket.socket, head: bytes, *, max_buffer_size: int, chunk_size: int) -> None:
+        # The first read takes all of `head`, so that none of it is ever here and not in the buffer.
+        super().__init__(sock, max_buffer_size=max_buffer_size, read_chunk_size=max(chunk_size, len(head)))
+        self._head = head
+        self.accepted_at = 0.0
+        """When the socket was accepted (monotonic seconds), for the handshake's deadline."""
+
+    def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
+        """As the socket, behind `head`."""
+        head, self._head = self._head, b""
+        if not head:
+            return super().read_from_fd(buf)
+        buf[: len(head)] = head
+        return len(head)
 
 
 def take_socket(stream: IOStream) -> tuple[socket.socket, bytes]:
@@ -49,27 +52,18 @@ def take_socket(stream: IOStream) -> tuple[socket.socket, bytes]:
 
 
 class HandoverProtocol(WebSocketProtocol):
-    """Lives from the end of the chain until the 101 is on its way."""
+    """Lives from the end of the chain until the socket is another's."""
 
-    def __init__(
-        self, handler: WebSocketHandler, accept: str, take_over: Callable[[IOStream, bytes], None]
-    ) -> None:
+    def __init__(self, handler: WebSocketHandler, take_over: Callable[[socket.socket, bytes], None]) -> None:
         super().__init__(handler)
-        self._accept = accept
         self._take_over = take_over
         self._subprotocol: str | None = None
 
     async def accept_connection(self, handler: WebSocketHandler) -> None:
-        """Give stream and answer to `take_over`, which sends the 101 with the first frames in one write."""
+        """Give the socket, with what came in behind the request, to `take_over`, which answers 101."""
         offered = handler.request.headers.get_list("Sec-WebSocket-Protocol")
         self._subprotocol = handler.select_subprotocol(offered)
-        head = (
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Accept: {self._accept}\r\n"
-        )
-        if self._subprotocol:
-            head += f"Sec-WebSocket-Protocol: {self._subprotocol}\r\n"
-        self._take_over(handler.detach(), head.encode("latin-1") + b"\r\n")
+        self._take_over(*take_socket(handler.detach()))
 
     def is_closing(self) -> bool:
         """Always: nothing is ever sent through Tornado's interface."""

@@ -77,7 +77,9 @@ class Rig:
         wire = wire or Wire()
         expires = self.app.stores.clock.now_s() + ttl_s
         who = Verified(user, expires, expires, dict(categories or {}), log_at=log_at)
-        connection = self.app.sessions.open(who, client_ip="203.0.113.9", ack_mode=ack, transport=wire)
+        sessions = self.app.sessions
+        connection = sessions.open(who, client_ip="203.0.113.9", ack_mode=ack, transport=wire)
+        self.app.tasks.spawn(sessions.serve(connection, who.categories_version), "serve connection")
         self.lines.append(Line(self.app, wire, connection))
         return self.lines[-1]
 

@@ -15,7 +15,8 @@ from tornado.netutil import bind_sockets
 
 from pushserver.app import App, build
 from pushserver.core.context import Handler
-from pushserver.web.server import PublicServer, public_server
+from pushserver.web.front import Front
+from pushserver.web.server import public_server
 from pushserver.web.tokens import make_token
 from tests.client import Client, Refused, connect
 from tests.pod import SECRET, eventually, settings
@@ -29,7 +30,7 @@ NOWHERE = "redis://127.0.0.1:1"
 class Doorway:
     """An open door. Clients that came through it are closed with it."""
 
-    def __init__(self, app: App, server: PublicServer, port: int) -> None:
+    def __init__(self, app: App, server: Front, port: int) -> None:
         self.app = app
         self.server = server
         self.port = port

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ from tests.pod import eventually
 from tests.raw_http import Answer, ask, handshake, head, read_answer
 from tests.web.doorway import Doorway, doorway
 
+ODD = [("X-Odd", "\xe9")]
+"""Makes a head none that the front reads itself: Tornado does."""
 METHODS = ("HEAD", "OPTIONS", "TRACE", "PUT", "POST", "PATCH", "DELETE", "CONNECT", "get", "X-BREW")
 
 
@@ -446,19 +450,22 @@ async def test_a_client_that_is_lost_while_the_chain_cannot_be_stopped_is_not_re
 
 
 @pytest.mark.gen_test
-async def test_a_client_that_is_lost_in_the_very_turn_the_chain_ends_is_not_registered() -> None:
-    """Then the stream is closed already, and has told nobody yet: there is no socket to take over."""
+@pytest.mark.parametrize("more", [[], ODD], ids=["front", "Tornado"])
+async def test_a_client_that_is_lost_in_the_very_turn_the_chain_ends_is_not_registered(more: Any) -> None:
+    """Then the socket is closed already, and nobody was told yet: there is none to take over."""
     doors: list[Doorway] = []
 
     async def lose(ctx: Context) -> None:
         await asyncio.sleep(0)
-        (connection,) = doors[0].server._connections
-        connection.stream.close()
+        for arrival in list(doors[0].server.arrivals):
+            arrival.cut()
+        for connection in doors[0].server._http._connections:
+            connection.stream.close()
 
     async with doorway(links=[lose]) as door:
         doors.append(door)
         with capture_logs() as lines:
-            assert (await door.ask()).status == 0
+            assert (await door.ask(*more)).status == 0
             await eventually(lambda: door.handshakes("lost") == 1)
         assert not [line for line in lines if line["log_level"] == "error"]
         assert (len(door.app.manager), door.inside) == (0, 0)
@@ -477,27 +484,32 @@ async def test_a_chain_that_hangs_is_503_at_the_deadline() -> None:
 
 
 @pytest.mark.gen_test
-async def test_the_deadline_runs_from_the_accept_and_not_from_the_request() -> None:
+@pytest.mark.parametrize("more", [[], ODD], ids=["front", "Tornado"])
+async def test_the_deadline_runs_from_the_accept_and_not_from_the_request(
+    more: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def hang(ctx: Context) -> None:
         await asyncio.Event().wait()
 
     async with doorway(links=[hang], limits={"handshake_timeout_s": 1000}) as door:
+        # All that is accepted was so long ago, as far as deadlines go.
+        clock = SimpleNamespace(monotonic=lambda: time.monotonic() - 1000)
+        monkeypatch.setattr("pushserver.web.arrival.time", clock)
         reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
-        await eventually(lambda: door.server._connections)
-        (connection,) = door.server._connections
-        connection.stream.accepted_at -= 1000
-        writer.write(head(handshake(token=door.token())))
+        writer.write(head(handshake(*more, token=door.token())))
+        if not more:
+            await eventually(lambda: door.inside == 1)
+            (arrival,) = door.server.arrivals
+            assert door.server.deadlines._due[arrival] <= asyncio.get_running_loop().time() + 1000
+            arrival.overdue()
         assert (await read_answer(reader)).code == "timeout"
         writer.close()
 
 
 @pytest.mark.gen_test
-async def test_a_chain_that_needs_no_waiting_is_never_late() -> None:
+async def test_a_chain_that_needs_no_waiting_is_never_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Tornado reads; the front's deadline cannot come in between."""
     async with doorway(limits={"handshake_timeout_s": 1000}) as door:
-        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
-        await eventually(lambda: door.server._connections)
-        (connection,) = door.server._connections
-        connection.stream.accepted_at -= 1000
-        writer.write(head(handshake(token="bad")))
-        assert (await read_answer(reader)).code == "not_authenticated"
-        writer.close()
+        clock = SimpleNamespace(monotonic=lambda: time.monotonic() - 1000)
+        monkeypatch.setattr("pushserver.web.arrival.time", clock)
+        assert (await door.ask(*ODD, token="")).code == "not_authenticated"

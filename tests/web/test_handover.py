@@ -9,7 +9,8 @@ import socket
 import pytest
 from tornado.iostream import IOStream
 
-from pushserver.web.handover import HandoverProtocol, accept_value, take_socket
+from pushserver.web.handover import HandoverProtocol, take_socket
+from pushserver.web.upgrade import accept_value
 from tests.pod import eventually
 from tests.raw_http import handshake, head
 from tests.web.doorway import doorway
@@ -78,7 +79,7 @@ async def test_the_loop_is_free_for_another_reader_of_a_socket_that_was_taken() 
 async def test_the_http_server_forgets_a_connection_that_was_let_in() -> None:
     async with doorway() as door:
         await door.connect()
-        await eventually(lambda: not door.server._connections)
+        await eventually(lambda: not door.server.unverified)
         await door.server.close_all_connections()
         client = door.clients[0]
         await client.send({"type": "ping"})
@@ -102,7 +103,7 @@ async def test_frames_right_behind_the_request_are_not_lost() -> None:
 @pytest.mark.gen_test
 async def test_nothing_can_be_sent_through_tornados_interface() -> None:
     """Frames have one way out, through the connection's window."""
-    protocol = HandoverProtocol(None, "", lambda stream, head: None)  # type: ignore[arg-type]
+    protocol = HandoverProtocol(None, lambda sock, early: None)  # type: ignore[arg-type]
     assert protocol.is_closing()
     with pytest.raises(RuntimeError):
         protocol.write_message("text")

@@ -42,7 +42,7 @@ async def test_without_descriptors_it_pauses_and_then_goes_on(monkeypatch: pytes
         bystander = await door.connect("bob")
         reader, writer = await asyncio.open_connection("127.0.0.1", door.port, limit=2**16)
         other = socket.create_connection(("127.0.0.1", door.port))
-        await eventually(lambda: len(door.server._connections) == 2)
+        await eventually(lambda: door.server.unverified == 2)
         waiting = socket.socket()
         waiting.setblocking(False)
         with no_descriptor_left(), capture_logs() as lines:
@@ -56,13 +56,13 @@ async def test_without_descriptors_it_pauses_and_then_goes_on(monkeypatch: pytes
                 await asyncio.sleep(0.01)
         assert turns > 1, "the loop has time for others between two tries"
         assert {line["event"] for line in lines} == {"accept.paused"}
-        await eventually(lambda: len(door.server._connections) == 3)
+        await eventually(lambda: door.server.unverified == 3)
         writer.write(head(handshake(token="x")))
         assert (await read_answer(reader)).status == 401
         writer.close()
         other.close()
         waiting.close()
-        await eventually(lambda: not door.server._connections)
+        await eventually(lambda: not door.server.unverified)
 
 
 @pytest.mark.gen_test
@@ -80,7 +80,7 @@ async def test_a_listener_that_was_closed_while_it_paused_stays_closed(
         loop = asyncio.get_running_loop()
         resumed = loop.time() + 0.02
         await eventually(lambda: loop.time() > resumed)
-        assert not door.server._connections
+        assert not door.server.unverified
         assert not caplog.records
         waiting.close()
 

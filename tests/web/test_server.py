@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pushserver.web import server as module
+from pushserver.web import front as module
 from tests.pod import eventually
 from tests.raw_http import ask, handshake, head, read_answer
 from tests.web.doorway import doorway
@@ -27,7 +27,7 @@ async def test_a_head_that_is_sent_too_slowly_ends_the_connection() -> None:
         assert (await answer).status == 0
         assert 1 < sent < len(drops)
         writer.close()
-        await eventually(lambda: not door.server._connections)
+        await eventually(lambda: not door.server.unverified)
 
 
 @pytest.mark.gen_test
@@ -78,14 +78,14 @@ async def test_those_not_verified_yet_have_a_bound_of_their_own(monkeypatch: pyt
         inside = [await door.connect() for _ in range(3)]
         assert len(inside) == 3, "whoever is inside is not among them"
         idle = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(2)]
-        await eventually(lambda: len(door.server._connections) == 2)
+        await eventually(lambda: door.server.unverified == 2)
         assert (await ask(door.port, handshake(token=door.token()))).status == 0
         assert door.handshakes("crowded") == 1
         reader, writer = idle[0]
         writer.write(head(handshake(token="bad")))
         assert (await read_answer(reader)).status == 401
-        await eventually(lambda: len(door.server._connections) == 1)
+        await eventually(lambda: door.server.unverified == 1)
         await door.connect()
         for _, writer in idle:
             writer.close()
-        await eventually(lambda: not door.server._connections)
+        await eventually(lambda: not door.server.unverified)

@@ -1,0 +1,244 @@
+"""An arrival: an accepted socket until its handshake has ended.
+
+    read the head -> plain: the chain -> let in: `Door.let_in`, in the same task until the connection is live
+                                      -> refused: answered and closed
+                  -> anything else: to Tornado, with the bytes read
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+import structlog
+
+from pushserver.core.context import Context
+from pushserver.core.request import HttpRequest
+from pushserver.delivery.deadlines import Deadlines, Interruptible
+from pushserver.web.answer import refusal
+from pushserver.web.chain import CLOSE_CODE
+from pushserver.web.door import Door
+from pushserver.web.head import MAX_HEAD_BYTES, find_end, read_head
+from pushserver.web.upgrade import no_handshake
+
+__all__ = ["Arrival", "Desk"]
+
+log = structlog.get_logger(__name__)
+
+READ_BYTES = 8 * 1024
+"""Taken in one callback at most: several times a decent head."""
+MAX_EARLY_BYTES = 128 * 1024
+"""What a client may send before it was answered, head included."""
+
+
+class Desk(Protocol):
+    """Where arrivals come to, see `Front`."""
+
+    door: Door
+    deadlines: Deadlines
+
+    def to_tornado(self, arrival: Arrival, sock: socket.socket, data: bytes) -> None:
+        """Let Tornado's server answer; it reads `data` first."""
+
+    def over(self, arrival: Arrival) -> None:
+        """The socket is closed, or another's."""
+
+
+class Arrival:
+    """One accepted socket, in non-blocking mode. `begin` starts it; its deadline is the desk's to tell.
+
+    All of its callbacks run on the loop and none blocks.
+    """
+
+    __slots__ = (
+        "_chain",
+        "_ctx",
+        "_data",
+        "_desk",
+        "_end",
+        "_listens",
+        "_out",
+        "_sock",
+        "accepted_at",
+        "address",
+        "unix_socket",
+    )
+
+    def __init__(self, desk: Desk, sock: socket.socket, address: Any, *, unix_socket: bool) -> None:
+        self._desk = desk
+        self._sock: socket.socket | None = sock
+        self.accepted_at = time.monotonic()
+        self.address = address
+        """The peer's, as of `accept`."""
+        self.unix_socket = unix_socket
+        self._data = b""
+        """The head, and what came in behind it."""
+        self._end = 0
+        """Where the head ends; 0 until it is whole."""
+        self._listens = False
+        self._ctx: Context | None = None
+        """Of a request that is in the chain, or on its way there."""
+        self._chain = Interruptible()
+        self._out = b""
+        """What the kernel has not taken of an answer."""
+
+    # -- reading the head
+
+    def begin(self) -> None:
+        """Read what is there already, which mostly is all of it."""
+        self._readable()
+        if self._sock is not None and not self._listens:
+            self._listen()
+
+    def _listen(self) -> None:
+        if self._sock is not None:
+            self._listens = True
+            asyncio.get_running_loop().add_reader(self._sock.fileno(), self._readable)
+
+    def _readable(self) -> None:
+        if self._sock is None:
+            return
+        try:
+            data = self._sock.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        known = len(self._data)
+        self._data += data
+        if not data or len(self._data) > MAX_EARLY_BYTES:
+            self.cut()
+        elif not self._end:
+            self._look(known)
+
+    def _look(self, known: int) -> None:
+        end = find_end(self._data, known)
+        if (end or len(self._data)) > MAX_HEAD_BYTES:
+            self.cut()
+        elif end:
+            self._end = end
+            request = self._request()
+            if request is None or no_handshake(request, "HTTP/1.1") is not None:
+                self._desk.to_tornado(self, *self._give_away())
+            else:
+                self._enter(request)
+
+    def _request(self) -> HttpRequest | None:
+        peer = "" if self.unix_socket or not self.address else self.address[0]
+        return read_head(self._data[: self._end], peer, unix_socket=self.unix_socket)
+
+    def _give_away(self) -> tuple[socket.socket, bytes]:
+        """The socket, which is another's from now on, and all that was read from it."""
+        sock, self._sock = self._sock, None
+        if sock is None:
+            raise RuntimeError("the socket is gone")
+        if self._listens:
+            asyncio.get_running_loop().remove_reader(sock.fileno())
+        self._desk.over(self)
+        return sock, self._data
+
+    # -- the chain
+
+    def _enter(self, request: HttpRequest) -> None:
+        door = self._desk.door
+        self._ctx = door.context(request)
+        # Before the chain waits: a client that is lost meanwhile ends it.
+        if not self._listens:
+            self._listen()
+        door.tasks.spawn(self._connect(), "connect")
+
+    async def _connect(self) -> None:
+        """One task from the chain to the `live` frame."""
+        serving = await self._shake_hands()
+        if serving is not None:
+            await serving
+
+    async def _shake_hands(self) -> Coroutine[Any, Any, None] | None:
+        """Run the chain and do as it says; of who is let in, what serves them."""
+        ctx, self._ctx = self._ctx, None
+        if ctx is None:
+            raise RuntimeError("there is no request")
+        try:
+            await self._run(ctx)
+            return self._done(ctx)
+        except Exception:
+            # Without the query, in which a token may stand.
+            log.exception("request.failed", path=ctx.request.path)
+            self.cut()
+            return None
+
+    async def _run(self, ctx: Context) -> None:
+        try:
+            with self._chain:
+                # Unless the client was lost before the task began.
+                if self._sock is not None:
+                    await ctx.next()
+        except TimeoutError:
+            self._desk.door.late(ctx)
+
+    def _done(self, ctx: Context) -> Coroutine[Any, Any, None] | None:
+        door, status = self._desk.door, ctx.refusal_status
+        if self._sock is None:
+            door.lost(ctx)
+            return None
+        if status is None:
+            return door.let_in(ctx, *self._hand_over())
+        door.refused(ctx, status)
+        if CLOSE_CODE in ctx.keys:
+            door.turn_away(ctx, *self._hand_over())
+        else:
+            self._answer(refusal(ctx, status).encode())
+        return None
+
+    def _hand_over(self) -> tuple[socket.socket, bytes]:
+        """The socket and what came in behind the head. Its reader stays, for the next owner to replace."""
+        self._listens = False
+        sock, data = self._give_away()
+        return sock, data[self._end :]
+
+    # -- ending
+
+    def _answer(self, out: bytes) -> None:
+        """Send all of this and close."""
+        self._out = out
+        # The deadline so far was the chain's.
+        self._desk.deadlines.end(self)
+        self._desk.deadlines.begin(self)
+        self._write()
+        if self._sock is not None:
+            asyncio.get_running_loop().add_writer(self._sock.fileno(), self._write)
+
+    def _write(self) -> None:
+        if self._sock is None:
+            return
+        try:
+            self._out = self._out[self._sock.send(self._out) :]
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._out = b""
+        if not self._out:
+            self.cut()
+
+    def overdue(self) -> None:
+        """The handshake took too long: the chain is ended and refuses; without a chain there is no answer."""
+        if self._end and not self._out:
+            self._chain.overdue()
+        else:
+            self.cut()
+
+    def cut(self) -> None:
+        """Close the socket. A chain that runs is ended and finds the client gone. Twice is once."""
+        sock, self._sock = self._sock, None
+        if sock is None:
+            return
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(sock.fileno())
+        loop.remove_writer(sock.fileno())
+        sock.close()
+        self._data = b""
+        self._chain.overdue()
+        self._desk.over(self)

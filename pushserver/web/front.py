@@ -1,0 +1,112 @@
+"""The front: accepts the clients' sockets, bounds those that are not verified, and keeps their deadlines."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+
+from tornado.httpserver import HTTPServer
+from tornado.ioloop import IOLoop
+
+from pushserver.delivery.deadlines import Deadlines
+from pushserver.web.arrival import Arrival
+from pushserver.web.door import Door
+from pushserver.web.handover import HeadStream
+from pushserver.web.listener import PausingSocket
+
+__all__ = ["Front"]
+
+MAX_UNVERIFIED = 5000
+"""Sockets on which the handshake has not ended yet, whose requests may not even have been read."""
+ACCEPT_AT_ONCE = 32
+"""Accepted in one callback: each of them may bring a costly head."""
+CHUNK_BYTES = 16 * 1024
+MAX_READ_BUFFER = 192 * 1024
+"""Bytes that Tornado may hold of a connection, those read here included."""
+
+
+class Front:
+    """The public listener. Handshakes are read here; all other requests are `http`'s, with what was read.
+
+    Those that the chain let in are not among the unverified: their sockets are `SocketTransport`s by then.
+    """
+
+    def __init__(self, door: Door, http: HTTPServer) -> None:
+        self.door = door
+        self.deadlines = Deadlines(door.handshake_timeout_s)
+        """From the accept on."""
+        self.arrivals: set[Arrival] = set()
+        """Those whose heads are being read, that are in the chain or being refused."""
+        self._http = http
+        self._sockets: list[PausingSocket] = []
+
+    @property
+    def unverified(self) -> int:
+        """Sockets on which the handshake has not ended."""
+        return len(self.arrivals) + len(self._http._connections)
+
+    # -- listening
+
+    def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
+        """Accept on these sockets, which are in non-blocking mode."""
+        for sock in sockets:
+            # What is accepted has the options of who listened.
+            self.door.socket_options.apply(sock)
+            listening = PausingSocket(sock)
+            self._sockets.append(listening)
+            is_unix = sock.family == getattr(socket, "AF_UNIX", None)
+            IOLoop.current().add_handler(
+                listening,
+                lambda listening, events, is_unix=is_unix: self._accept(listening, is_unix),
+                IOLoop.READ,
+            )
+
+    def stop(self) -> None:
+        """Accept no more. Twice is once."""
+        for listening in self._sockets:
+            IOLoop.current().remove_handler(listening)
+            listening.close()
+        self._sockets.clear()
+
+    def _accept(self, listening: PausingSocket, is_unix: bool) -> None:
+        for _ in range(ACCEPT_AT_ONCE):
+            try:
+                sock, address = listening.accept()
+            except BlockingIOError:
+                return
+            except ConnectionAbortedError:
+                # Closed while it was in the queue.
+                continue
+            self._arrive(sock, address, is_unix)
+
+    def _arrive(self, sock: socket.socket, address: object, is_unix: bool) -> None:
+        """Beyond `MAX_UNVERIFIED` a socket is closed unread."""
+        if self.unverified >= MAX_UNVERIFIED:
+            self.door.metrics.handshakes.labels("crowded").inc()
+            sock.close()
+            return
+        sock.setblocking(False)
+        arrival = Arrival(self, sock, address, unix_socket=is_unix)
+        self.arrivals.add(arrival)
+        self.deadlines.begin(arrival)
+        arrival.begin()
+
+    # -- what arrivals tell (arrival.Desk)
+
+    def over(self, arrival: Arrival) -> None:
+        """Its socket is closed, or another's."""
+        self.deadlines.end(arrival)
+        self.arrivals.discard(arrival)
+
+    def to_tornado(self, arrival: Arrival, sock: socket.socket, data: bytes) -> None:
+        """Let Tornado's server answer, within the same deadline."""
+        stream = HeadStream(sock, data, max_buffer_size=MAX_READ_BUFFER, chunk_size=CHUNK_BYTES)
+        stream.accepted_at = arrival.accepted_at
+        self._http.handle_stream(stream, arrival.address)
+
+    async def close_all_connections(self) -> None:
+        """Cut all that did not come in, here and at Tornado."""
+        for arrival in list(self.arrivals):
+            arrival.cut()
+        self.deadlines.close()
+        await self._http.close_all_connections()

@@ -1,0 +1,84 @@
+"""The head of a request as a plain `HttpRequest`, if it is one that cannot be read in two ways.
+
+This is no HTTP server. What is plain here is a small part of what HTTP allows: `GET /ws`, HTTP/1.1, printable
+ASCII in lines that end in CRLF, one sound Host, no body. Whatever else there is, hostile or only unusual, is
+Tornado's to judge, so nothing passes here that Tornado would refuse.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from pushserver.core.request import HttpRequest
+
+__all__ = ["MAX_HEAD_BYTES", "PATH", "find_end", "read_head"]
+
+MAX_HEAD_BYTES = 32 * 1024
+PATH = "/ws"
+MAX_QUERY_PARTS = 100
+"""Parts of a query that are read here; a decent client sends two."""
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_PLAIN = re.compile(rb"GET /ws(?:\?[!-~]*+)? HTTP/1\.1\r\n(?:" + _TOKEN + rb":[ -~]*+\r\n)++\r\n")
+_END = re.compile(rb"\r?\n\r?\n")
+"""Where Tornado takes a head to end; one with a bare LF is left to it."""
+_HOST = re.compile(r"(?:[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_BODILY = frozenset({"Content-Length", "Expect", "Te", "Trailer", "Transfer-Encoding"})
+
+
+def find_end(data: bytes, since: int) -> int:
+    """Where the head at the beginning of `data` ends; 0 if it does not yet. What was before `since` is known."""
+    found = _END.search(data, max(0, since - 3))
+    return 0 if found is None else found.end()
+
+
+def read_head(head: bytes, peer: str, *, unix_socket: bool) -> HttpRequest | None:
+    """The request of a whole head; None for one that Tornado is to judge."""
+    if not _PLAIN.fullmatch(head):
+        return None
+    reader = _Reader()
+    parser = HttpRequestParser(reader)
+    try:
+        parser.feed_data(head)
+    except HttpParserUpgrade:
+        pass
+    except HttpParserError:
+        return None
+    target, headers = reader.target.decode("latin-1"), reader.headers
+    path, _, query = target.partition("?")
+    names = [name for name, _ in headers]
+    if not reader.complete or names.count("Host") != 1 or not _BODILY.isdisjoint(names):
+        return None
+    host = headers.pop(names.index("Host"))[1]
+    if not _HOST.fullmatch(host) or query.count("&") >= MAX_QUERY_PARTS:
+        return None
+    return HttpRequest("GET", path, query, headers, peer, unix_socket, host)
+
+
+class _Reader:
+    """What the parser calls."""
+
+    __slots__ = ("complete", "headers", "target")
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: list[tuple[str, str]] = []
+        self.complete = False
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((_canonical(name), value.decode("latin-1").strip(" ")))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+
+@lru_cache(256)
+def _canonical(name: bytes) -> str:
+    """A header's name as Tornado spells it: `Sec-Websocket-Key`."""
+    return "-".join(part.capitalize() for part in name.decode("latin-1").split("-"))

@@ -1,0 +1,71 @@
+"""What a WebSocket handshake is (RFC 6455 section 4.2), and the answer to one: the same for whoever reads it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+
+from pushserver.core.request import HttpRequest
+from pushserver.web.answer import Answer, error_answer
+
+__all__ = ["accept_value", "no_handshake", "switching_protocols"]
+
+_MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_KEY_BYTES = 16
+
+
+def accept_value(key: str) -> str | None:
+    """The answer to a `Sec-WebSocket-Key` (RFC 6455 section 4.2.2); None unless it is 16 bytes in base64."""
+    try:
+        raw = base64.b64decode(key, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    if len(raw) != _KEY_BYTES:
+        return None
+    # SHA-1 is what the RFC says; nothing is protected by it.
+    return base64.b64encode(hashlib.sha1(key.encode() + _MAGIC, usedforsecurity=False).digest()).decode()
+
+
+def no_handshake(request: HttpRequest, version: str) -> Answer | None:
+    """How to refuse a request that is not worth a run of the chain; None for a handshake.
+
+    `version` is that of HTTP, as `HTTP/1.1`. A header that comes in several lines is judged by all of them,
+    joined by commas.
+    """
+    if request.method != "GET":
+        return error_answer(405, "method_not_allowed", "Method Not Allowed", {"Allow": "GET"})
+    if version == "HTTP/1.0":
+        return error_answer(400, "bad_handshake", "a handshake needs HTTP/1.1")
+    if _has_body(request):
+        return error_answer(400, "bad_handshake", "a handshake has no body")
+    if _joined(request, "Upgrade").lower() != "websocket" or not _says_upgrade(request):
+        return error_answer(426, "upgrade_required", "this is a WebSocket", {"Upgrade": "websocket"})
+    if _joined(request, "Sec-WebSocket-Version") != "13":
+        headers = {"Sec-WebSocket-Version": "13"}
+        return error_answer(426, "upgrade_required", "WebSocket version 13 only", headers)
+    if accept_value(_joined(request, "Sec-WebSocket-Key")) is None:
+        return error_answer(400, "bad_handshake", "Sec-WebSocket-Key must be 16 bytes in base64")
+    return None
+
+
+def switching_protocols(request: HttpRequest, subprotocol: str | None) -> bytes:
+    """The 101 for a request that is a handshake."""
+    chosen = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
+    return (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Accept: {accept_value(request.header('Sec-WebSocket-Key'))}\r\n{chosen}\r\n"
+    ).encode("latin-1")
+
+
+def _joined(request: HttpRequest, name: str) -> str:
+    return ",".join(request.header_lines(name))
+
+
+def _has_body(request: HttpRequest) -> bool:
+    lengths = request.header_lines("Content-Length")
+    return bool(request.header_lines("Transfer-Encoding")) or (bool(lengths) and ",".join(lengths) != "0")
+
+
+def _says_upgrade(request: HttpRequest) -> bool:
+    return "upgrade" in (part.strip().lower() for part in _joined(request, "Connection").split(","))
