@@ -127,7 +127,7 @@ class Context(ContextKeys, ContextRequest):
             handler = self._handlers[self._index]
             if handler is not None:
                 result = handler(self)
-                if isawaitable(result):
+                if result is not None and isawaitable(result):
                     await result
             self._index += 1
 

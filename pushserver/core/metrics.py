@@ -69,6 +69,7 @@ class Metrics:
         self.presence_writes = self._counter(
             "presence_writes", "Presence fields written or removed", "change"
         )
+        self.presence_written = self.presence_writes.labels("written")
         self.lease_lapses = self._counter("lease_lapses", "Leases of this pod that ran out or were lost")
         self.pods_reaped = self._counter("pods_reaped", "Dead pods whose presence this pod removed")
         self.redis_aof = self._gauge("redis_aof", "1 if Redis keeps an append-only file, else 0")

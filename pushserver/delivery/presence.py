@@ -86,6 +86,11 @@ class Presence:
         The answer is the inbox as it stood right after the write; None if the user had gone by then. It
         waits as long as Redis is away: the caller holds an open connection.
         """
+        # Mostly the index entry was written by `announce`, and the flush needs no task of its own.
+        if self.boot and user in self._indexed and user not in self._flushing and self._manager.has(user):
+            page = await self._flush_one(user)
+            if page is not None:
+                return page
         waiter: asyncio.Future[FirstPage | None] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(user, []).append(waiter)
         self.mark(user)
@@ -160,6 +165,12 @@ class Presence:
             self._write_all(boot, present), *(self._remove(boot, user, waiters[user]) for user in absent)
         )
 
+    async def _flush_one(self, user: str) -> FirstPage | None:
+        """Flush a user who is here and indexed, now; None if it came to nothing and is to be tried again."""
+        self._dirty.pop(user, None)
+        self._flushing.add(user)
+        return await self._write(self.boot, user, self._waiters.pop(user, []), self._page)
+
     async def _write_all(self, boot: int, users: dict[str, Waiters]) -> None:
         unindexed = [user for user in users if user not in self._indexed]
         try:
@@ -171,23 +182,25 @@ class Presence:
             return
         if boot == self.boot:
             self._indexed.update(unindexed)
-        await asyncio.gather(*(self._write(boot, user, waiting) for user, waiting in users.items()))
+        # Who waits for the flush wants the inbox as well, as it stands right after the write.
+        writes = (self._write(boot, user, one, self._page if one else 0) for user, one in users.items())
+        await asyncio.gather(*writes)
 
-    async def _write(self, boot: int, user: str, waiting: Waiters) -> None:
+    async def _write(self, boot: int, user: str, waiting: Waiters, count: int) -> FirstPage | None:
+        page = None
         with self._flush_of(user, waiting):
-            # Who waits for the flush wants the inbox as well, as it stands right after the write.
-            count = self._page if waiting else 0
             try:
                 page = await self._store.write(boot, user, self._clock.now_ms(), count)
             except StoreError:
                 self._late[user] = time.monotonic() + LATE_S
                 raise
-            self._metrics.presence_writes.labels("written").inc()
+            self._metrics.presence_written.inc()
             if not page.written:
                 self.on_taken_over()
             for waiter in waiting:
                 if not waiter.done():
                     waiter.set_result(page)
+        return page
 
     async def _remove(self, boot: int, user: str, waiting: Waiters) -> None:
         with self._flush_of(user, waiting):

@@ -50,7 +50,40 @@ class Engine:
         self._process.wait()
 
 
-class Pod:
+class Process:
+    """A server that is measured."""
+
+    port: int
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def answers(self) -> bool:
+        """Whether it listens."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def end(self) -> None:
+        """Ask it to leave, and wait."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait()
+
+    def cpu(self) -> float:
+        """Seconds of processor time so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def rss(self) -> int:
+        """Resident bytes."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE
+
+
+class Pod(Process):
     """A pod as users run it."""
 
     def __init__(self, redis: int | str, folder: str, *more: str, processor: int = 0) -> None:
@@ -68,18 +101,17 @@ class Pod:
             "--set=drain.spread_s=0",
             *more,
         ]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pushserver", "serve", *self.settings], cwd=folder
+        super().__init__(
+            subprocess.Popen([sys.executable, "-m", "pushserver", "serve", *self.settings], cwd=folder)
         )
-        pin(self._process.pid, processor)
+        pin(self.pid, processor)
 
     def __enter__(self) -> Pod:
         wait_for(lambda: self._get("/readyz") is not None)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait()
+        self.end()
 
     def stats(self) -> dict[str, Any]:
         """`GET /v1/stats`."""
@@ -93,15 +125,6 @@ class Pod:
                 return text
         except OSError:
             return None
-
-    def cpu(self) -> float:
-        """Seconds of processor time so far."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
-
-    def rss(self) -> int:
-        """Resident bytes."""
-        return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * PAGE
 
 
 def pushserver(arguments: list[str], *, check: bool) -> None:

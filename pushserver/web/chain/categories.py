@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import structlog
 
 from pushserver.core.categories import Categories, parse_categories
 from pushserver.core.context import Context
 from pushserver.core.errors import InvalidNameError, NotAuthenticatedError, StoreUnavailableError
+from pushserver.delivery.deadlines import Deadlines
 from pushserver.delivery.retry import until_stored
+from pushserver.delivery.together import together
 from pushserver.web.chain import CATEGORIES, IDENTITY, LOG_AT, USER
 from pushserver.web.chain.authenticate import refuse_token
 from pushserver.web.chain.refuse import refuse
@@ -20,7 +22,7 @@ __all__ = ["CategoriesLink", "Source", "from_claims", "from_redis"]
 
 log = structlog.get_logger(__name__)
 
-Source = Callable[[Identity], Awaitable[Categories]]
+Source = Callable[[Identity], Coroutine[Any, Any, Categories]]
 """Where categories come from. May raise `StoreError`, `InvalidNameError` or `ValueError`."""
 
 
@@ -34,7 +36,7 @@ async def from_claims(identity: Identity) -> Categories:
         raise NotAuthenticatedError(f"token {error.kind} {error.reason}") from None
 
 
-def from_redis(read: Callable[[str], Awaitable[Categories]]) -> Source:
+def from_redis(read: Callable[[str], Coroutine[Any, Any, Categories]]) -> Source:
     """The hash that the back end keeps."""
     return lambda identity: read(identity.username)
 
@@ -48,22 +50,22 @@ class CategoriesLink:
     def __init__(
         self,
         source: Source,
-        announce: Callable[[str], Awaitable[None]],
-        cursor: Callable[[str], Awaitable[int]],
+        announce: Callable[[str], Coroutine[Any, Any, None]],
+        cursor: Callable[[str], Coroutine[Any, Any, int]],
         *,
         connect_wait_ms: int,
     ) -> None:
         self._source = source
         self._announce = announce
         self._cursor = cursor
-        self._wait_s = connect_wait_ms / 1000
+        self._deadlines = Deadlines(connect_wait_ms / 1000)
 
     async def handle(self, ctx: Context) -> None:
         """The link of the chain: waits `connect_wait_ms` for Redis, then 503 (by Recovery)."""
         identity: Identity = ctx.must_get(IDENTITY)
         try:
             # Around all of it, for the pauses between two tries are part of the wait.
-            async with asyncio.timeout(self._wait_s):
+            with self._deadlines.watch():
                 found = await until_stored(lambda: self._read(identity), lambda: True)
         except TimeoutError:
             raise StoreUnavailableError("away", "no answer in time") from None
@@ -81,7 +83,7 @@ class CategoriesLink:
 
     async def _read(self, identity: Identity) -> tuple[Categories, int]:
         user = identity.username
-        categories, log_at, _ = await asyncio.gather(
+        categories, log_at, _ = await together(
             self._source(identity), self._cursor(user), self._announce(user)
         )
         return categories, log_at
