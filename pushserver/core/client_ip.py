@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from pushserver.core.request import HttpRequest
@@ -55,10 +56,10 @@ class ClientIPRule:
             return platform
         if request.unix_socket:
             return self._forwarded_address(request)
-        peer = _parse_address(request.peer)
+        peer, text = _parse_peer(request.peer)
         if peer is None:
             return ""
-        return (self._forwarded_address(request) if self._trusts(peer) else "") or str(peer)
+        return (self._forwarded_address(request) if self._trusts(peer) else "") or text
 
     def remote_ip(self, request: HttpRequest) -> str:
         """The peer's address as the socket tells it, unchecked; "" on a unix socket."""
@@ -105,6 +106,13 @@ def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return address.ipv4_mapped or address
+
+
+@lru_cache(1024)
+def _parse_peer(text: str) -> tuple[IPv4Address | IPv6Address | None, str]:
+    """As `_parse_address`, with the address's text in normal form. Peers are few where proxies connect."""
+    address = _parse_address(text)
+    return address, str(address)
 
 
 def _parse_proxy(entry: str) -> IPv4Network | IPv6Network:

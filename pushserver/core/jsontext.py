@@ -44,7 +44,7 @@ def parse_strict(text: str | bytes) -> Any:
     try:
         if isinstance(text, bytes):
             text = text.decode()
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        return _STRICT.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -58,3 +58,7 @@ def _finite(digits: str) -> float:
     if math.isinf(number):
         raise ValueError("a number is too large")
     return number
+
+
+# Built once: `json.loads` builds one for each call that asks for more than the default.
+_STRICT = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)

@@ -44,17 +44,25 @@ class HttpRequest:
     """Whether the request came in through a unix socket."""
     host: str = ""
     """The Host header."""
+    _by_name: dict[str, list[str]] | None = field(default=None, init=False, repr=False, compare=False)
     _query_values: dict[str, list[str]] | None = field(default=None, init=False, repr=False, compare=False)
 
     def header(self, name: str) -> str:
         """The first line called `name` (any letter case), even an empty one; "" if there is none."""
-        wanted = name.lower()
-        return next((value for line, value in self.headers if line.lower() == wanted), "")
+        return next(iter(self._lines(name)), "")
 
     def header_lines(self, name: str) -> list[str]:
         """The values of every line called `name` (any letter case), in the order sent."""
-        wanted = name.lower()
-        return [value for line, value in self.headers if line.lower() == wanted]
+        return list(self._lines(name))
+
+    def _lines(self, name: str) -> Sequence[str]:
+        by_name = self._by_name
+        if by_name is None:
+            by_name = {}
+            for line, value in self.headers:
+                by_name.setdefault(line.lower(), []).append(value)
+            object.__setattr__(self, "_by_name", by_name)
+        return by_name.get(name.lower(), ())
 
     def query_values(self) -> dict[str, list[str]]:
         """The decoded query, see `parse_query`; parsed at the first call, the same object ever after."""

@@ -21,18 +21,25 @@ PATH = "/ws"
 MAX_QUERY_PARTS = 100
 """Parts of a query that are read here; a decent client sends two."""
 
+MAX_CACHED_NAME = 64
+"""Bytes of a header's name whose spelling is kept."""
+
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _PLAIN = re.compile(rb"GET /ws(?:\?[!-~]*+)? HTTP/1\.1\r\n(?:" + _TOKEN + rb":[ -~]*+\r\n)++\r\n")
-_END = re.compile(rb"\r?\n\r?\n")
-"""Where Tornado takes a head to end; one with a bare LF is left to it."""
 _HOST = re.compile(r"(?:[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _BODILY = frozenset({"Content-Length", "Expect", "Te", "Trailer", "Transfer-Encoding"})
 
 
 def find_end(data: bytes, since: int) -> int:
-    """Where the head at the beginning of `data` ends; 0 if it does not yet. What was before `since` is known."""
-    found = _END.search(data, max(0, since - 3))
-    return 0 if found is None else found.end()
+    """Where the head at the beginning of `data` ends; 0 if it does not yet. What was before `since` is known.
+
+    It ends where Tornado takes it to end, also by a bare LF: then Tornado will judge it.
+    """
+    since = max(0, since - 3)
+    after_crlf, after_lf = data.find(b"\n\r\n", since), data.find(b"\n\n", since)
+    if after_crlf >= 0 and not 0 <= after_lf < after_crlf:
+        return after_crlf + 3
+    return after_lf + 2 if after_lf >= 0 else 0
 
 
 def read_head(head: bytes, peer: str, *, unix_socket: bool) -> HttpRequest | None:
@@ -72,7 +79,8 @@ class _Reader:
         self.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((_canonical(name), value.decode("latin-1").strip(" ")))
+        spelled = _canonical(name) if len(name) <= MAX_CACHED_NAME else _canonical.__wrapped__(name)
+        self.headers.append((spelled, value.decode("latin-1").strip(" ")))
 
     def on_headers_complete(self) -> None:
         self.complete = True
