@@ -44,10 +44,10 @@ class Load:
 
     def connect(self, tokens: Sequence[str], at_a_time: int = 64) -> None:
         """Connect with each token; return when all are live (or refused)."""
-        begun = 0
-        while self.live + self.refused < len(tokens):
-            while begun < len(tokens) and begun - self.live - self.refused < at_a_time:
-                self._begin(begun, tokens[begun])
+        begun, before, known = 0, self.live + self.refused, len(self.peers)
+        while self.live + self.refused < before + len(tokens):
+            while begun < len(tokens) and before + begun - self.live - self.refused < at_a_time:
+                self._begin(known + begun, tokens[begun])
                 begun += 1
             self.turn(1.0)
 
