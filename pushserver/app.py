@@ -198,7 +198,7 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
     lease.on_new_boot = registered_anew
     presence.on_taken_over = lease.check_soon
     gate = Gate(verifier, source, links, cursors.start)
-    door = build_door(settings, sessions, presence, metrics, tasks, gate)
+    door = build_door(settings, sessions, presence, metrics, tasks=tasks, gate=gate)
     app = App(
         settings=settings,
         pod=pod,

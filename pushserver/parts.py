@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -171,7 +172,7 @@ class Gate:
     verifier: TokenVerifier
     source: Source
     links: Sequence[Handler]
-    cursor: Callable[[str], Awaitable[int]]
+    cursor: Callable[[str], Coroutine[Any, Any, int]]
     """Where a user stands in the log; who is new stands at its end."""
 
 
@@ -308,6 +309,7 @@ def build_door(
     sessions: Sessions,
     presence: Presence,
     metrics: Metrics,
+    *,
     tasks: Tasks,
     gate: Gate,
 ) -> Door:

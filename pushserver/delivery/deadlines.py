@@ -78,7 +78,7 @@ class Deadlines:
 
 
 class Interruptible:
-    """`with` this, `overdue` makes what the current task awaits raise `TimeoutError`, as `asyncio.timeout` does.
+    """`with` this, `overdue` makes what the current task awaits raise `TimeoutError`, like `asyncio.timeout`.
 
     A task that is cancelled by somebody else as well stays cancelled. Without `deadlines` it ends only by
     a call of `overdue`, from outside of the task; if that comes before the `with`, there it raises at once.

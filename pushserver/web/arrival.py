@@ -1,8 +1,8 @@
 """An arrival: an accepted socket until its handshake has ended.
 
-    read the head -> plain: the chain -> let in: `Door.let_in`, in the same task until the connection is live
-                                      -> refused: answered and closed
-                  -> anything else: to Tornado, with the bytes read
+read the head -> plain: the chain -> let in: `Door.let_in`, in the same task until the connection is live
+                                  -> refused: answered and closed
+              -> anything else: to Tornado, with the bytes read
 """
 
 from __future__ import annotations

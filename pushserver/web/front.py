@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
+from functools import partial
 
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 
 from pushserver.delivery.deadlines import Deadlines
-from pushserver.web.arrival import Arrival
+from pushserver.web.arrival import MAX_EARLY_BYTES, Arrival
 from pushserver.web.door import Door
 from pushserver.web.handover import HeadStream
 from pushserver.web.listener import PausingSocket
@@ -21,8 +22,6 @@ MAX_UNVERIFIED = 5000
 ACCEPT_AT_ONCE = 32
 """Accepted in one callback: each of them may bring a costly head."""
 CHUNK_BYTES = 16 * 1024
-MAX_READ_BUFFER = 192 * 1024
-"""Bytes that Tornado may hold of a connection, those read here included."""
 
 
 class Front:
@@ -55,11 +54,7 @@ class Front:
             listening = PausingSocket(sock)
             self._sockets.append(listening)
             is_unix = sock.family == getattr(socket, "AF_UNIX", None)
-            IOLoop.current().add_handler(
-                listening,
-                lambda listening, events, is_unix=is_unix: self._accept(listening, is_unix),
-                IOLoop.READ,
-            )
+            IOLoop.current().add_handler(listening, partial(self._accept, is_unix), IOLoop.READ)
 
     def stop(self) -> None:
         """Accept no more. Twice is once."""
@@ -68,7 +63,7 @@ class Front:
             listening.close()
         self._sockets.clear()
 
-    def _accept(self, listening: PausingSocket, is_unix: bool) -> None:
+    def _accept(self, is_unix: bool, listening: PausingSocket, _events: int) -> None:
         for _ in range(ACCEPT_AT_ONCE):
             try:
                 sock, address = listening.accept()
@@ -100,7 +95,7 @@ class Front:
 
     def to_tornado(self, arrival: Arrival, sock: socket.socket, data: bytes) -> None:
         """Let Tornado's server answer, within the same deadline."""
-        stream = HeadStream(sock, data, max_buffer_size=MAX_READ_BUFFER, chunk_size=CHUNK_BYTES)
+        stream = HeadStream(sock, data, max_buffer_size=MAX_EARLY_BYTES, chunk_size=CHUNK_BYTES)
         stream.accepted_at = arrival.accepted_at
         self._http.handle_stream(stream, arrival.address)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
+from pushserver.web.arrival import MAX_EARLY_BYTES
 from pushserver.web.door import Door
-from pushserver.web.front import CHUNK_BYTES, MAX_READ_BUFFER, Front
+from pushserver.web.front import CHUNK_BYTES, Front
 from pushserver.web.handler import NotFound, PushHandler
 from pushserver.web.head import MAX_HEAD_BYTES, PATH
 
@@ -34,7 +35,7 @@ def public_server(door: Door) -> Front:
         body_timeout=door.handshake_timeout_s,
         max_header_size=MAX_HEAD_BYTES,
         max_body_size=1,
-        max_buffer_size=MAX_READ_BUFFER,
+        max_buffer_size=MAX_EARLY_BYTES,
         chunk_size=CHUNK_BYTES,
     )
     return Front(door, http)

@@ -1,4 +1,4 @@
-"""What a WebSocket handshake is (RFC 6455 section 4.2), and the answer to one: the same for whoever reads it."""
+"""What a WebSocket handshake is (RFC 6455 section 4.2), and the answer to one, whoever reads it."""
 
 from __future__ import annotations
 
@@ -32,10 +32,9 @@ def no_handshake(request: HttpRequest, version: str) -> Answer | None:
     """
     if request.method != "GET":
         return error_answer(405, "method_not_allowed", "Method Not Allowed", {"Allow": "GET"})
-    if version == "HTTP/1.0":
-        return error_answer(400, "bad_handshake", "a handshake needs HTTP/1.1")
-    if _has_body(request):
-        return error_answer(400, "bad_handshake", "a handshake has no body")
+    bad = _contradiction(request, version)
+    if bad:
+        return error_answer(400, "bad_handshake", bad)
     if _joined(request, "Upgrade").lower() != "websocket" or not _says_upgrade(request):
         return error_answer(426, "upgrade_required", "this is a WebSocket", {"Upgrade": "websocket"})
     if _joined(request, "Sec-WebSocket-Version") != "13":
@@ -44,6 +43,16 @@ def no_handshake(request: HttpRequest, version: str) -> Answer | None:
     if not _KEY.fullmatch(_joined(request, "Sec-WebSocket-Key")):
         return error_answer(400, "bad_handshake", "Sec-WebSocket-Key must be 16 bytes in base64")
     return None
+
+
+def _contradiction(request: HttpRequest, version: str) -> str:
+    """What no handshake has, whatever else it says; empty if there is nothing of it."""
+    if version == "HTTP/1.0":
+        return "a handshake needs HTTP/1.1"
+    lengths = request.header_lines("Content-Length")
+    if request.header_lines("Transfer-Encoding") or (lengths and ",".join(lengths) != "0"):
+        return "a handshake has no body"
+    return ""
 
 
 def switching_protocols(request: HttpRequest, subprotocol: str | None) -> bytes:
@@ -57,11 +66,6 @@ def switching_protocols(request: HttpRequest, subprotocol: str | None) -> bytes:
 
 def _joined(request: HttpRequest, name: str) -> str:
     return ",".join(request.header_lines(name))
-
-
-def _has_body(request: HttpRequest) -> bool:
-    lengths = request.header_lines("Content-Length")
-    return bool(request.header_lines("Transfer-Encoding")) or (bool(lengths) and ",".join(lengths) != "0")
 
 
 def _says_upgrade(request: HttpRequest) -> bool:

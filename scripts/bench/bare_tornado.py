@@ -113,22 +113,21 @@ def main() -> None:
         for name, measure in (("bare", measure_bare), ("pod", measure_pod)):
             some = measure(options.connections)
             costs[name] += some
-            print(f"run {run + 1}: {name} {quick(some):.0f} us, median {statistics.median(some):.0f}", flush=True)
-    print(
-        json.dumps(
-            {
-                **{f"{name}_quick_us": round(quick(some)) for name, some in costs.items()},
-                **{f"{name}_median_us": round(statistics.median(some)) for name, some in costs.items()},
-                "ratio_quick": round(quick(costs["pod"]) / quick(costs["bare"]), 2),
-            },
-            indent=2,
-        )
-    )
+            print(f"run {run + 1}: {name} {summary(some)}", flush=True)
+    ratios = {
+        how: round(value / summary(costs["bare"])[how], 2) for how, value in summary(costs["pod"]).items()
+    }
+    print(json.dumps({**{name: summary(some) for name, some in costs.items()}, "ratio": ratios}, indent=2))
 
 
-def quick(costs: list[float]) -> float:
-    """The cost that a tenth of the bursts stays below."""
-    return sorted(costs)[len(costs) // 10]
+def summary(costs: list[float]) -> dict[str, int]:
+    """In microseconds; `quick` is what a tenth of the bursts stays below."""
+    quick = sorted(costs)[len(costs) // 10]
+    return {
+        "quick": round(quick),
+        "median": round(statistics.median(costs)),
+        "mean": round(statistics.mean(costs)),
+    }
 
 
 if __name__ == "__main__":

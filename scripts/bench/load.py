@@ -34,8 +34,12 @@ class Peer:
 class Load:
     """A crowd of clients of one pod on 127.0.0.1."""
 
+    _crowds = 0
+
     def __init__(self, port: int) -> None:
         self._port = port
+        Load._crowds += 1
+        self._network = f"{1 + os.getpid() % 250}.{Load._crowds % 250}"
         self._selector = selectors.DefaultSelector()
         self.peers: list[Peer] = []
         self.live = 0
@@ -53,8 +57,8 @@ class Load:
 
     def _begin(self, number: int, token: str) -> None:
         sock = socket.socket()
-        # Several source addresses: one has some 28 000 ports.
-        sock.bind((f"127.0.0.{1 + number // 20_000}", 0))
+        # Several source addresses: one has some 28 000 ports, and those of the last crowd are still taken.
+        sock.bind((f"127.{self._network}.{1 + number // 20_000}", 0))
         sock.connect(("127.0.0.1", self._port))
         key = base64.b64encode(os.urandom(16)).decode()
         sock.sendall(

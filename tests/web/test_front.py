@@ -1,4 +1,4 @@
-"""The public listener as clients meet it: what it reads itself and what it leaves to Tornado look the same."""
+"""The public listener as clients meet it: what it reads itself and what it leaves to Tornado look alike."""
 
 from __future__ import annotations
 
