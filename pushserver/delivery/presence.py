@@ -87,14 +87,22 @@ class Presence:
         waits as long as Redis is away: the caller holds an open connection.
         """
         # Mostly the index entry was written by `announce`, and the flush needs no task of its own.
-        if self.boot and user in self._indexed and user not in self._flushing and self._manager.has(user):
+        tried = self._may_flush_now(user)
+        if tried:
             page = await self._flush_one(user)
             if page is not None:
                 return page
         waiter: asyncio.Future[FirstPage | None] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(user, []).append(waiter)
-        self.mark(user)
+        if not tried:
+            self.mark(user)
+        # Else it failed, and rests like any flush that did.
         return await waiter
+
+    def _may_flush_now(self, user: str) -> bool:
+        return (
+            self.boot > 0 and user in self._indexed and user not in self._flushing and self._manager.has(user)
+        )
 
     async def announce(self, user: str) -> None:
         """Write the user's index entry ahead of the connect, in the round trip that reads the categories.

@@ -15,6 +15,8 @@ from pushserver.web.chain.refuse import error_body
 __all__ = ["Answer", "error_answer", "refusal"]
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_EMPTY = frozenset({204, 304})
+"""Those have no body."""
 _OURS = frozenset({"Connection", "Content-Length", "Date", "Transfer-Encoding"})
 """Headers that say how an answer is sent, and are no link's to set."""
 
@@ -36,13 +38,13 @@ class Answer:
     @property
     def all_headers(self) -> dict[str, str]:
         """The headers as they are sent, without those that depend on who sends them."""
-        content = {} if self.status in {204, 304} else {"Content-Type": "application/json; charset=utf-8"}
+        content = {} if self.status in _EMPTY else {"Content-Type": "application/json; charset=utf-8"}
         return {"Server": "pushserver", **content, **self.headers}
 
     def encode(self) -> bytes:
         """The whole answer, after which its connection ends."""
         headers = {**self.all_headers, "Date": formatdate(usegmt=True), "Connection": "close"}
-        if self.status != 204:
+        if self.status not in _EMPTY:
             headers["Content-Length"] = str(len(self.body))
         lines = [f"HTTP/1.1 {self.status} {self.reason}", *map(": ".join, headers.items())]
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + self.body
@@ -60,7 +62,7 @@ def refusal(ctx: Context, status: int) -> Answer:
         for name, value in ctx.writer.headers.items()
         if name not in _OURS and _NAME.fullmatch(name)
     }
-    if status in {204, 304}:
+    if status in _EMPTY:
         headers.pop("Content-Type", None)
         return Answer(status, headers)
     return Answer(status, headers, ctx.writer.body or dump(error_body("refused", "refused")).encode())

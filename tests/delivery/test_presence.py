@@ -496,6 +496,43 @@ async def test_an_announced_user_costs_the_flush_one_round_trip_less(bench: Benc
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("answers", [False, True])
+async def test_the_flush_of_an_announced_user_that_fails_rests_before_it_is_repeated(
+    bench: Bench, answers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "random", SimpleNamespace(uniform=lambda least, most: least))
+    await bench.take(1)
+    await bench.presence.announce("alice")
+    fault = refuse(bench.commands, "presence_set", times=2, answers=answers)
+    began = time.monotonic()
+    one, flushed = bench.connect()
+    assert await flushed is not None
+    assert fault.count == 2
+    assert time.monotonic() - began > 2 * 0.1
+    bench.go(one)
+    await bench.at_rest()
+    assert await bench.boot_of() is None
+
+
+@pytest.mark.gen_test
+async def test_who_goes_while_an_announced_users_flush_is_under_way_ends_up_absent(bench: Bench) -> None:
+    await bench.take(1)
+    await bench.presence.announce("alice")
+    gate = hold(bench.commands, "presence_set")
+    one, flushed = bench.connect()
+    await gate.reached.wait()
+    other, also_flushed = bench.connect()
+    bench.go(one)
+    bench.go(other)
+    gate.open()
+    await flushed
+    assert await also_flushed is None
+    await bench.at_rest()
+    assert await bench.boot_of() is None
+    assert await bench.indexed() == set()
+
+
+@pytest.mark.gen_test
 async def test_whoever_was_announced_and_did_not_come_is_taken_out_again(bench: Bench) -> None:
     await bench.take(1)
     await bench.presence.announce("alice")
