@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tornado.httputil import (
     HTTPHeaders,
@@ -159,6 +159,7 @@ EDITS = st.tuples(st.integers(0, len(GOOD)), st.integers(0, 3), st.sampled_from(
 BYTES = st.binary(max_size=12)
 
 
+@settings(max_examples=400)
 @given(st.lists(EDITS, max_size=4))
 def test_no_mutation_of_a_decent_head_is_read_where_tornado_refuses_or_reads_otherwise(
     edits: list[tuple[int, int, bytes]],
