@@ -46,6 +46,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_exposure_part",
         "_receipts",
         "_room",
         "_settled_meanwhile",
@@ -57,7 +58,6 @@ class Connection:
         "cursor_at",
         "due_tick",
         "expires_at",
-        "exposure_part",
         "frames_counted",
         "frames_second",
         "id",
@@ -93,8 +93,7 @@ class Connection:
         self.user = user
         self.categories = categories
         self.client_ip = client_ip
-        self.exposure_part = connection_part(user, connection_id, client_ip, categories)
-        """User, connection, address and categories as an exposure repeats them, encoded once."""
+        self._exposure_part = ""
         self.expires_at = expires_at
         self.transport = transport
         self.ack_mode = ack_mode
@@ -137,7 +136,15 @@ class Connection:
     def change_categories(self, categories: Categories) -> None:
         """What the Manager calls when it moves the connection; exposures tell the new ones from now on."""
         self.categories = categories
-        self.exposure_part = connection_part(self.user, self.id, self.client_ip, categories)
+        self._exposure_part = ""
+
+    @property
+    def exposure_part(self) -> str:
+        """User, connection, address and categories as an exposure repeats them; encoded once it is needed."""
+        part = self._exposure_part
+        if not part:
+            part = self._exposure_part = connection_part(self.user, self.id, self.client_ip, self.categories)
+        return part
 
     # -- what may be sent
 
