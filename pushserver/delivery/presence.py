@@ -205,7 +205,7 @@ class Presence:
         """Flush a user who is here and indexed, now; None if it came to nothing and is to be tried again."""
         self._dirty.pop(user, None)
         self._flushing.add(user)
-        return await self._write(self.boot, user, self._waiters.pop(user, []), self._page)
+        return await self._write(self.boot, user, self._waiters.pop(user, []), with_page=True)
 
     async def _write_all(self, boot: int, users: dict[str, Waiters]) -> None:
         unindexed = [user for user in users if user not in self._indexed]
@@ -218,13 +218,15 @@ class Presence:
             return
         if boot == self.boot:
             self._indexed.update(unindexed)
-        # Who waits for the flush wants the inbox as well, as it stands right after the write.
-        writes = (self._write(boot, user, one, self._page if one else 0) for user, one in users.items())
-        await asyncio.gather(*writes)
+        await asyncio.gather(*(self._write(boot, user, waiting) for user, waiting in users.items()))
 
-    async def _write(self, boot: int, user: str, waiting: Waiters, count: int) -> FirstPage | None:
+    async def _write(
+        self, boot: int, user: str, waiting: Waiters, *, with_page: bool = False
+    ) -> FirstPage | None:
         page = None
         with _Flush(self._over, user, waiting):
+            # Who waits for the flush wants the inbox as well, as it stands right after the write.
+            count = self._page if waiting or with_page else 0
             try:
                 page = await self._store.write(boot, user, self._clock.now_ms(), count)
             except StoreError:

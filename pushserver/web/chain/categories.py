@@ -10,9 +10,9 @@ import structlog
 from pushserver.core.categories import Categories, parse_categories
 from pushserver.core.context import Context
 from pushserver.core.errors import InvalidNameError, NotAuthenticatedError, StoreUnavailableError
+from pushserver.delivery.at_once import at_once
 from pushserver.delivery.deadlines import Deadlines
 from pushserver.delivery.retry import until_stored
-from pushserver.delivery.together import together
 from pushserver.web.chain import CATEGORIES, IDENTITY, LOG_AT, USER
 from pushserver.web.chain.authenticate import refuse_token
 from pushserver.web.chain.refuse import refuse
@@ -83,7 +83,7 @@ class CategoriesLink:
 
     async def _read(self, identity: Identity) -> tuple[Categories, int]:
         user = identity.username
-        categories, log_at, _ = await together(
+        categories, log_at, _ = await at_once(
             self._source(identity), self._cursor(user), self._announce(user)
         )
         return categories, log_at

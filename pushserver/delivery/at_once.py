@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
-__all__ = ["together"]
+__all__ = ["at_once"]
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")
@@ -14,12 +14,12 @@ _C = TypeVar("_C")
 _T = TypeVar("_T")
 
 
-async def together(
+async def at_once(
     first: Coroutine[Any, Any, _A], second: Coroutine[Any, Any, _B], third: Coroutine[Any, Any, _C]
 ) -> tuple[_A, _B, _C]:
     """The results of all three, which wait at the same time, as `asyncio.gather` has it.
 
-    All of them begin before any is waited for, so what they ask of Redis goes out together. Where they
+    All of them begin before any is waited for, so what they ask of Redis goes out at_once. Where they
     differ from `gather`: there is no task for each (which would cost as much as what they do), and when one
     fails the others are closed.
     """

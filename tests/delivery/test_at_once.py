@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pushserver.delivery.together import together
+from pushserver.delivery.at_once import at_once
 
 
 async def value(of: Any, turns: int = 0) -> Any:
@@ -19,7 +19,7 @@ async def value(of: Any, turns: int = 0) -> Any:
 
 @pytest.mark.gen_test
 async def test_the_results_come_in_order() -> None:
-    assert await together(value(1, 3), value(2), value(3, 1)) == (1, 2, 3)
+    assert await at_once(value(1, 3), value(2), value(3, 1)) == (1, 2, 3)
 
 
 @pytest.mark.gen_test
@@ -32,7 +32,7 @@ async def test_all_begin_before_any_is_waited_for() -> None:
         answer: int = await answers[number]
         return answer * 2
 
-    task = asyncio.ensure_future(together(ask(0), ask(1), ask(2)))
+    task = asyncio.ensure_future(at_once(ask(0), ask(1), ask(2)))
     await asyncio.sleep(0)
     assert begun == [0, 1, 2]
     for number in (2, 0, 1):
@@ -50,7 +50,7 @@ async def test_what_is_answered_at_once_needs_one_turn_of_the_loop() -> None:
         number: int = await answer
         return number
 
-    task = asyncio.ensure_future(together(ask(), ask(), ask()))
+    task = asyncio.ensure_future(at_once(ask(), ask(), ask()))
     await asyncio.sleep(0)
     answer.set_result(1)
     await asyncio.sleep(0)
@@ -74,13 +74,13 @@ async def test_an_error_is_raised_and_the_others_are_closed() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await together(fail(0), wait(1), wait(2))
+        await at_once(fail(0), wait(1), wait(2))
     assert closed == [], "what never began has nothing to tidy up"
     with pytest.raises(ZeroDivisionError):
-        await together(value(1), wait(1), fail(0))
+        await at_once(value(1), wait(1), fail(0))
     assert closed == [1]
     with pytest.raises(ZeroDivisionError):
-        await together(fail(2), wait(1), wait(2))
+        await at_once(fail(2), wait(1), wait(2))
     assert closed == [1, 1, 2]
 
 
@@ -95,7 +95,7 @@ async def test_who_cancels_it_cancels_all() -> None:
             ends.append((number, type(error)))
             raise
 
-    task = asyncio.ensure_future(together(wait(0), wait(1), wait(2)))
+    task = asyncio.ensure_future(at_once(wait(0), wait(1), wait(2)))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -112,7 +112,7 @@ async def test_one_that_catches_its_cancellation_goes_on() -> None:
             await asyncio.sleep(0)
         return "done"
 
-    task = asyncio.ensure_future(together(stubborn(), value(2), value(3)))
+    task = asyncio.ensure_future(at_once(stubborn(), value(2), value(3)))
     await asyncio.sleep(0)
     task.cancel()
     assert await task == ("done", 2, 3)
@@ -130,4 +130,4 @@ async def test_any_awaitable_may_be_waited_for_within() -> None:
         async with asyncio.timeout(5):
             return await Twice()
 
-    assert await together(wait(), asyncio.sleep(0.001, 5), value(3)) == (2, 5, 3)
+    assert await at_once(wait(), asyncio.sleep(0.001, 5), value(3)) == (2, 5, 3)
