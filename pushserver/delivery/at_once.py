@@ -19,7 +19,7 @@ async def at_once(
 ) -> tuple[_A, _B, _C]:
     """The results of all three, which wait at the same time, as `asyncio.gather` has it.
 
-    All of them begin before any is waited for, so what they ask of Redis goes out at_once. Where they
+    All of them begin before any is waited for, so what they ask of Redis goes out together. Where they
     differ from `gather`: there is no task for each (which would cost as much as what they do), and when one
     fails the others are closed.
     """
