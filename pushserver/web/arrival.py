@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Coroutine
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -27,6 +27,8 @@ from pushserver.web.upgrade import no_handshake
 __all__ = ["Arrival", "Desk"]
 
 log = structlog.get_logger(__name__)
+
+_T = TypeVar("_T")
 
 READ_BYTES = 8 * 1024
 """Taken in one callback at most: several times a decent head."""
@@ -185,19 +187,27 @@ class Arrival:
             door.lost(ctx)
             return None
         if status is None:
-            return door.let_in(ctx, *self._hand_over())
+            return self._hand_over(ctx, door.let_in)
         door.refused(ctx, status)
         if CLOSE_CODE in ctx.keys:
-            door.turn_away(ctx, *self._hand_over())
+            self._hand_over(ctx, door.turn_away)
         else:
             self._answer(refusal(ctx, status).encode())
         return None
 
-    def _hand_over(self) -> tuple[socket.socket, bytes]:
-        """The socket and what came in behind the head. Its reader stays, for the next owner to replace."""
+    def _hand_over(self, ctx: Context, take: Callable[[Context, socket.socket, bytes], _T]) -> _T:
+        """Give away the socket and what came in behind the head. Its reader stays, for `take` to replace."""
         self._listens = False
         sock, data = self._give_away()
-        return sock, data[self._end :]
+        try:
+            return take(ctx, sock, data[self._end :])
+        except Exception:
+            if sock.fileno() != -1:
+                # Nobody took it: a link took out of the keys what is needed here.
+                asyncio.get_running_loop().remove_reader(sock.fileno())
+                sock.close()
+                self._desk.door.undo(ctx, was_let_in=ctx.refusal_status is None)
+            raise
 
     # -- ending
 

@@ -117,8 +117,8 @@ class Door:
 
     def turn_away(self, ctx: Context, sock: socket.socket, early: bytes) -> None:
         """Upgrade only to close: a browser cannot read the status of a refusal. Nothing is registered."""
-        self.admission.stays(ctx.must_get(CLIENT_IP))
         transport = self._take_over(ctx, sock)
+        self.admission.stays(ctx.must_get(CLIENT_IP))
         transport.close(ctx.must_get(CLOSE_CODE), "")
         transport.start(early)
 
@@ -129,7 +129,7 @@ class Door:
     def refused(self, ctx: Context, status: int) -> None:
         """The chain refused: count it, undo what it did, and say so."""
         self.metrics.handshakes.labels(ctx.get_string(CODE) or str(status)).inc()
-        self._undo(ctx, was_let_in=False)
+        self.undo(ctx, was_let_in=False)
         log.info(
             "handshake.refused",
             status=status,
@@ -141,9 +141,9 @@ class Door:
     def lost(self, ctx: Context) -> None:
         """The client was gone before the chain came to its end."""
         self.metrics.handshakes.labels("lost").inc()
-        self._undo(ctx, was_let_in=ctx.refusal_status is None)
+        self.undo(ctx, was_let_in=ctx.refusal_status is None)
 
-    def _undo(self, ctx: Context, *, was_let_in: bool) -> None:
+    def undo(self, ctx: Context, *, was_let_in: bool) -> None:
         """The handshake comes to nothing: undo what links of the chain did for it."""
         if was_let_in:
             self.admission.left(ctx.must_get(CLIENT_IP))

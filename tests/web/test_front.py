@@ -10,10 +10,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.testing import bind_unused_port
 
+from pushserver.app import App
 from pushserver.core.context import Context
 from pushserver.web import arrival as module
 from tests.client import Closed
@@ -196,6 +198,30 @@ async def test_those_at_tornado_are_among_the_unverified(monkeypatch: pytest.Mon
         go_on.set()
         assert [answer.status for answer in await asyncio.gather(*asked)] == [101, 101]
         await eventually(lambda: door.server.unverified == 0)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("token", [None, "bad"], ids=["let in", "turned away"])
+async def test_a_link_that_takes_out_what_is_needed_leaves_no_socket_and_no_place_behind(
+    token: str | None,
+) -> None:
+    def spoil(ctx: Context) -> None:
+        ctx.delete("credentials")
+
+    async def spoil_all(ctx: Context) -> None:
+        await ctx.next()
+        spoil(ctx)
+
+    def first(app: App) -> None:
+        app.door.chain = (spoil_all, *app.door.chain)
+
+    async with doorway(prepare=first) as door:
+        with capture_logs() as lines:
+            changed = {} if token is None else {"token": token}
+            answer = await door.ask(("Sec-WebSocket-Protocol", "pushserver.v1"), **changed)
+            assert answer.status == 0
+        assert [line["event"] for line in lines if line["log_level"] == "error"] == ["request.failed"]
+        assert (door.inside, door.server.unverified) == (0, 0)
 
 
 @pytest.mark.gen_test
