@@ -57,8 +57,9 @@ class Load:
 
     def _begin(self, number: int, token: str) -> None:
         sock = socket.socket()
-        # Several source addresses: one has some 28 000 ports, and those of the last crowd are still taken.
-        sock.bind((f"127.{self._network}.{1 + number // 20_000}", 0))
+        # Several source addresses: one has some 28 000 ports, of which the kernel finds the second half but
+        # slowly, and those of the last crowd are still taken.
+        sock.bind((f"127.{self._network}.{1 + number // 10_000}", 0))
         sock.connect(("127.0.0.1", self._port))
         key = base64.b64encode(os.urandom(16)).decode()
         sock.sendall(
