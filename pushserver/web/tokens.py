@@ -21,11 +21,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.algorithms import HMACAlgorithm
-from jwt.utils import base64url_decode, base64url_encode
 
 from pushserver.core.errors import ConfigError, InvalidNameError, NotAuthenticatedError
 from pushserver.core.jsontext import parse_strict
 from pushserver.core.names import check_username
+from pushserver.web.signatures import Signatures
 
 __all__ = ["Identity", "TokenKey", "TokenVerifier", "load_keys", "make_token"]
 
@@ -74,38 +74,6 @@ class TokenKey:
     key: Any = field(repr=False)
 
 
-class _ReadySecret(HMACAlgorithm):
-    """HS256 with a secret that `load_keys` has looked at once: PyJWT would do so for every token."""
-
-    def prepare_key(self, key: str | bytes) -> bytes:
-        """The key as it is."""
-        return key if isinstance(key, bytes) else super().prepare_key(key)
-
-
-class _Signatures(jwt.PyJWS):
-    """PyJWT's verifier for tokens of the form `_COMPACT`.
-
-    PyJWT looks at every character of a segment in Python, which takes longer than all the rest; here the
-    pattern has done so. Where PyJWT comes to call it otherwise, its own way is taken again, more slowly.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.unregister_algorithm(_SYMMETRIC)
-        self.register_algorithm(_SYMMETRIC, _ReadySecret(HMACAlgorithm.SHA256))
-
-    @staticmethod
-    def _decode_base64url_segment(segment: bytes, name: str) -> bytes:
-        """The bytes of a segment in the one spelling they have. Raises `DecodeError`."""
-        try:
-            decoded = base64url_decode(segment)
-        except (TypeError, ValueError):
-            raise jwt.DecodeError(f"Invalid {name} padding") from None
-        if base64url_encode(decoded) != segment:
-            raise jwt.DecodeError(f"Invalid {name} padding")
-        return decoded
-
-
 class TokenVerifier:
     """Believes a token that one of `keys` has signed, that is valid now, and that is meant for us.
 
@@ -132,7 +100,7 @@ class TokenVerifier:
         self._audience = audience
         self.leeway_s = leeway_s
         self._now = now
-        self._jws = _Signatures()
+        self._jws = Signatures()
 
     def verify(self, token: object) -> Identity:
         """Who `token` is for. It may be anything: a refresh frame brings what its JSON held.
