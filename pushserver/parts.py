@@ -216,7 +216,9 @@ def build_explainer(settings: Settings, stores: Stores, feeds: Feeds) -> Explain
         cursors=stores.cursors,
         presence=stores.presence,
         questions=Questions(feeds, stores.replies),
+        clock=stores.clock,
         cap=settings.inbox.cap,
+        idempotency_s=settings.publish.idempotency_s,
     )
 
 

@@ -185,6 +185,16 @@ async def test_what_was_parked_stays_so_when_it_is_recalled(books: Books) -> Non
 
 
 @pytest.mark.gen_test
+async def test_what_was_put_back_and_vanished_then_is_a_difference(books: Books) -> None:
+    await books.send("m", "alice")
+    for _ in range(3):
+        await books.inbox.blame("alice", "m")
+    await books.inbox.put_back("alice", "m")
+    await books.inbox.settle("alice", ["m"])
+    assert await books.balance() == {"accepted": 1, "difference": 1}
+
+
+@pytest.mark.gen_test
 async def test_a_user_who_is_erased_after_the_exposure_counts_there(books: Books) -> None:
     """Erased between exposure and removal, one would count twice."""
     await books.send("m", "alice")

@@ -12,6 +12,7 @@ from pushserver.cli.command import Command
 from pushserver.cli.reconcile import exposed_users
 from pushserver.cli.table import time_text
 from pushserver.config import Settings
+from pushserver.core.counting import counted
 from pushserver.core.errors import ConfigError, DatabaseError
 from pushserver.core.jsontext import dump
 from pushserver.logs import printable
@@ -71,8 +72,8 @@ def _add_exposures(told: dict[str, Any], url: str, user: str) -> bool:
         shown = reading.shown(told["id"], user)
     told["exposures"] = [asdict(one) for one in shown]
     if shown and "user" in told:
-        on = "1 connection" if len(shown) == 1 else f"{len(shown)} connections"
-        told["user"] |= {"state": "exposed", "why": f"confirmed on {on}"}
+        why = f"confirmed on {counted(len(shown), 'connection')}"
+        told["user"] |= {"state": "exposed", "why": why, "at": shown[0].confirmed_at}
     return bool(shown)
 
 

@@ -1,19 +1,22 @@
 """Explaining: where a message is, and why; for everybody it is for, or for one user.
 
 Redis knows what is under way. That a message reached its user is in the database of exposures, which is not
-asked here: what is settled is said to be, as long as Redis remembers that the user had it at all.
+asked here: what is settled is said to be, as long as Redis remembers that the user had it at all, and would
+remember if it had gone otherwise.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from pushserver.core.clock import StoreClock
+from pushserver.core.counting import counted
 from pushserver.delivery.questions import Questions
 from pushserver.stores.cursor import CursorStore
 from pushserver.stores.log import LogEntry, LogStore
 from pushserver.stores.presence import PresenceStore
 from pushserver.stores.stream import stream_id
-from pushserver.stores.whereabouts import SKEW_MS, MessageRecord, Trace, Whereabouts
+from pushserver.stores.whereabouts import SKEW_MS, MessageRecord, Trace, UserTrace, Whereabouts
 
 __all__ = ["Explainer"]
 
@@ -33,14 +36,18 @@ class Explainer:
         cursors: CursorStore,
         presence: PresenceStore,
         questions: Questions,
+        clock: StoreClock,
         cap: int,
+        idempotency_s: int,
     ) -> None:
         self._whereabouts = whereabouts
         self._log = log
         self._cursors = cursors
         self._presence = presence
         self._questions = questions
+        self._clock = clock
         self._cap = cap
+        self._idempotency_ms = idempotency_s * 1000
 
     async def explain(self, message_id: str, user: str = "") -> Told | None:
         """What is known of a message, and of its way to `user` if there is one; None if nothing is.
@@ -80,7 +87,8 @@ class Explainer:
     async def _way(self, record: MessageRecord, entry: LogEntry | None, user: str) -> Told:
         pods = await self._presence.pods_of(user)
         connections = await self._questions.ask(pods, user, record.message_id)
-        trace = (await self._whereabouts.user(user)).of.get(record.message_id)
+        traces = await self._whereabouts.user(user)
+        trace = traces.of.get(record.message_id)
         known = record.state_of(trace)
         sent = [one for one in connections if one.get("pushed_at") is not None]
         from_inbox = record.kind not in {*_TO_LOG, "live"}
@@ -92,7 +100,7 @@ class Explainer:
             state, why = _in_log(record, entry, await self._cursors.read(user))
         else:
             # It left the inbox, whatever another connection was sent and has not confirmed.
-            state, why = await self._settled(record, user, was_sent=bool(sent))
+            state, why = await self._settled(record, user, traces, sent)
         return {
             "user": user,
             "state": state,
@@ -105,10 +113,10 @@ class Explainer:
     def _why(self, known: str, trace: Trace, connections: list[Told]) -> str:
         match known:
             case "waiting":
-                where = "in the inbox" + (f" behind {trace.place} others" if trace.place else "")
+                where = "in the inbox" + (f" behind {counted(trace.place, 'other')}" if trace.place else "")
                 if not connections:
                     return f"{where}; the user is not connected"
-                return f"{where}; it was not sent yet to any of {len(connections)} connections"
+                return f"{where}; it was not sent yet to any of {counted(len(connections), 'connection')}"
             case "expired":
                 return "its time ran out before the user came, or no client could have read it"
             case "evicted":
@@ -117,13 +125,31 @@ class Explainer:
                 return "it was recalled before the user had it"
         return "clients of the user closed with 1003, 1007 or 1009 when they got it; it can be put back"
 
-    async def _settled(self, record: MessageRecord, user: str, *, was_sent: bool) -> tuple[str, str]:
+    async def _settled(
+        self, record: MessageRecord, user: str, traces: UserTrace, sent: list[Told]
+    ) -> tuple[str, str]:
         """What is neither in the inbox nor known to have gone."""
         if record.kind == "live":
             return "unknown", "it was for who was live then, and is kept nowhere: exposures tell who had it"
-        if was_sent or await self._whereabouts.appended_at(user, record.message_id) is not None:
+        confirmed = any(one["confirmed"] for one in sent)
+        appended = bool(sent) or await self._whereabouts.appended_at(user, record.message_id) is not None
+        if confirmed or (appended and not traces.is_full):
             return "settled", "confirmed; its exposure was handed over, and then it left the inbox"
-        return "unknown", "settled a while ago, or never for this user: exposures tell which"
+        if appended:
+            return "unknown", "settled, or gone so long ago that it is noted no more: exposures tell which"
+        if not await self._would_remember(record, user):
+            return "unknown", "settled a while ago, or never for this user: exposures tell which"
+        if record.accepted_at is None:
+            return "absent", "not in the inbox yet: the publish was not completed; or not for this user"
+        return "absent", "it was not put into the inbox: it is not for this user, or Redis lost that"
+
+    async def _would_remember(self, record: MessageRecord, user: str) -> bool:
+        """Whether an id that was appended for this publish would still be known."""
+        if record.kind != "users" or record.queued_at is None or record.erased:
+            return False
+        if self._clock.now_ms() - record.queued_at >= self._idempotency_ms:
+            return False
+        return not await self._whereabouts.has_forgotten(user)
 
 
 def _state(record: MessageRecord, entry: LogEntry | None) -> tuple[str, str]:

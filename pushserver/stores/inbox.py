@@ -186,9 +186,9 @@ class Inbox:
         return [entry.decode("ascii", "backslashreplace") for entry in entries]
 
     async def put_back(self, user: str, message_id: str) -> Appended | None:
-        """Put a parked id back, behind all that waits; None if it is not parked."""
+        """Put a parked id back, behind all that waits, as if it had not been parked; None if it is not."""
         keys = self._keys
-        names = [keys.inbox(user), keys.seq(user), keys.parked(user), keys.presence(user)]
+        names = [keys.inbox(user), keys.seq(user), keys.parked(user), keys.presence(user), keys.gone(user)]
         arguments: list[Argument] = [message_id, self._ttl_s + self._record_s]
         done, seq, presence = await self._commands.publish("inbox_put_back", names, arguments)
         return Appended(True, True, seq, 0, _boots(presence)) if done else None

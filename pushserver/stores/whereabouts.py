@@ -4,7 +4,8 @@
     parked      taken out of it as poison
     gone        left it unseen: expired, evicted, recalled (noted for the latest of a user)
 
-What is in none of them and was accepted has left the inbox the one other way: settled, after its exposure.
+What is in none of them and was accepted has left the inbox the one other way: settled, after its exposure. Unless
+more have gone than are noted of its user (`UserTrace.is_full`): then it may have gone as well.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 from pushserver.core.errors import StoreRefusedError
 from pushserver.core.publication import KINDS as PUBLICATION_KINDS
 from pushserver.stores.commands import Commands
-from pushserver.stores.keys import GONE_MAX, Keys
+from pushserver.stores.keys import GONE_MAX, SEEN_MAX, Keys
 
 __all__ = ["GONE_REASONS", "SKEW_MS", "MessageRecord", "Trace", "UserTrace", "Whereabouts"]
 
@@ -118,7 +119,7 @@ class Whereabouts:
 
     async def user(self, user: str) -> UserTrace:
         """What is known of a user's messages."""
-        keys = [self._keys.inbox(user), self._keys.parked(user), self._keys.gone(user)]
+        keys = [self._keys.inbox(user), self._keys.parked(user), self._keys.gone(user), self._keys.seen(user)]
         return _trace(*await self._commands.script("user_look", keys, []))
 
     async def appended_at(self, user: str, message_id: str) -> int | None:
@@ -128,6 +129,13 @@ class Whereabouts:
         except StoreRefusedError:
             return None  # of another type: somebody else's
         return None if score is None else int(float(score))
+
+    async def has_forgotten(self, user: str) -> bool:
+        """Whether as many ids of a user are remembered as can be: earlier ones may be forgotten by then."""
+        try:
+            return bool(await self._commands.call("ZCARD", self._keys.seen(user)) >= SEEN_MAX)
+        except StoreRefusedError:
+            return True  # of another type: it remembers none
 
     async def messages(self) -> AsyncIterator[list[MessageRecord]]:
         """Every message that has a record, in pages; one may come twice."""

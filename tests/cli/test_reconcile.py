@@ -145,7 +145,7 @@ def test_a_message_is_explained_with_its_balance(desk: Desk, capsys: pytest.Capt
 def test_a_message_is_explained_for_each_user(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     assert desk.run("explain", "m-1", "alice") == 0
     out = capsys.readouterr().out
-    assert "alice: exposed: confirmed on 1 connection\n" in out
+    assert "alice: exposed, 2023-11-14 22:13:20Z: confirmed on 1 connection\n" in out
     assert "exposed on c-1 of pod-1, live" in out
     assert desk.run("explain", "m-1", "bob", "--json") == 0
     told = json.loads(capsys.readouterr().out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from pushserver.backend import open_backend
 from pushserver.core.categories import Categories
 from pushserver.core.publication import Publication
 from pushserver.delivery import questions as questions_module
+from pushserver.stores.keys import GONE_MAX, SEEN_MAX
 from tests.client import Client
 from tests.engines.redis_server import RedisServer
 from tests.gate import hold
@@ -104,7 +106,7 @@ async def test_a_message_is_followed_from_the_inbox_to_its_settling(redis_server
         await asked.send("alice", 1, "m-1")
         told = await way(asked, "m-1")
         assert (told["state"], told["online"], told["connections"]) == ("waiting", False, [])
-        assert "behind 1 others" in told["why"]
+        assert "behind 1 other;" in told["why"]
         exposing = hold(hers.app.stores.commands, "exposure_add")
         client = await hers.connect("alice")
         client.pongs = False
@@ -121,7 +123,7 @@ async def test_a_message_is_followed_from_the_inbox_to_its_settling(redis_server
         await eventually(lambda: hers.app.settler.waiting == 0)
         # The first device has not confirmed it.
         assert await state(asked, "m-1") == "settled"
-        assert await state(asked, "m-1", "bob") == "unknown"
+        assert await state(asked, "m-1", "bob") == "absent", "not for him"
         second.vanish()
 
 
@@ -136,7 +138,7 @@ async def test_a_message_that_waits_beside_a_connection_that_has_no_room_says_so
         await reading.reached.wait()
         told = await way(asked, "m-1")
         assert (told["state"], told["connections"][0]["pushed_at"]) == ("waiting", None)
-        assert "not sent yet to any of 1 connections" in told["why"]
+        assert "not sent yet to any of 1 connection" in told["why"]
         reading.open()
 
 
@@ -170,6 +172,53 @@ async def test_what_was_parked_is_told_so_until_it_is_put_back(redis_server: Red
         assert (told["state"], told["at"] is not None) == ("parked", True)
         await asked.app.users.put_back("alice", "m-1")
         assert await state(asked, "m-1") == "waiting"
+        await asked.app.stores.inbox.settle("alice", ["m-1"])
+        assert await state(asked, "m-1") == "settled"
+
+
+@pytest.mark.gen_test
+async def test_where_more_have_gone_than_are_noted_nothing_is_said_to_be_settled(
+    redis_server: RedisServer,
+) -> None:
+    """What went first is in no list, just as what was settled."""
+    async with two_pods(redis_server) as (hers, asked):
+        for number in range(GONE_MAX // 250 + 2):
+            ids = [f"m-{number}-{one}" for one in range(250)]
+            await asyncio.gather(*(asked.send("alice", 1, one) for one in ids))
+        assert await state(asked, "m-4-0") == "evicted"
+        told = await way(asked, "m-0-0")
+        assert told["state"] == "unknown"
+        assert "noted no more" in told["why"]
+        # One that a connection has confirmed is settled whatever is noted.
+        exposing = hold(hers.app.stores.commands, "exposure_add")
+        await live(hers)
+        await exposing.reached.wait()
+        ids = await asked.app.stores.inbox.ids("alice")
+        await asked.app.stores.inbox.settle("alice", ids[:1])
+        assert await state(asked, ids[0]) == "settled"
+        exposing.open()
+
+
+@pytest.mark.gen_test
+async def test_what_was_never_in_the_inbox_is_told_so_for_as_long_as_that_is_remembered(
+    redis_server: RedisServer,
+) -> None:
+    async with two_pods(redis_server) as (_, asked):
+        app = asked.app
+        await app.stores.contents.publish(to_users(["alice"], 1, "half", 60), 600)
+        told = await way(asked, "half")
+        assert told["state"] == "absent"
+        assert "not in the inbox yet" in told["why"]
+        await app.publisher.publish(to_users(["alice"], 1, "half", 60))
+        assert await state(asked, "half") == "waiting"
+        assert "it is not for this user" in (await way(asked, "half", "bob"))["why"]
+        # An id that is older than what is remembered, and a user of whom no more can be.
+        await app.stores.commands.call("HINCRBY", "ps:publish:{ps:msg:half}", "queued_at", -600_000)
+        assert await state(asked, "half", "bob") == "unknown"
+        await app.stores.commands.call("HINCRBY", "ps:publish:{ps:msg:half}", "queued_at", 600_000)
+        many = [part for number in range(SEEN_MAX) for part in (1, f"seen-{number}")]
+        await app.stores.commands.call("ZADD", "ps:seen:{bob}", *many)
+        assert await state(asked, "half", "bob") == "unknown"
 
 
 # -- from the log

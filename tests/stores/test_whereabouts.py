@@ -217,6 +217,37 @@ async def test_what_was_parked_and_put_back_waits(inbox: Inbox, whereabouts: Whe
     assert trace.at_ms is not None
     await inbox.put_back("alice", "1")
     assert (await whereabouts.user("alice")).of["1"] == Trace("waiting", None, 1)
+    await inbox.settle("alice", ["1"])
+    assert await states(whereabouts) == {"2": "waiting"}
+
+
+@pytest.mark.gen_test
+async def test_a_full_list_of_notes_stays_full_when_one_is_put_back(
+    inbox: Inbox, whereabouts: Whereabouts, commands: Commands, keys: Keys
+) -> None:
+    await commands.call("RPUSH", keys.gone("alice"), *["expired 1 x"] * GONE_MAX)
+    await append(inbox, "1")
+    for _ in range(3):
+        await inbox.blame("alice", "1")
+    await inbox.put_back("alice", "1")
+    known = await whereabouts.user("alice")
+    assert (known.is_full, known.of["1"].state) == (True, "waiting")
+    assert await inbox.erase("alice") == {"1", "x"}
+
+
+@pytest.mark.gen_test
+async def test_a_note_says_nothing_of_an_id_that_was_appended_anew(
+    inbox: Inbox, whereabouts: Whereabouts, commands: Commands, keys: Keys
+) -> None:
+    """By a repeat of its publish, when the first was forgotten."""
+    await append(inbox, "1", "2", "3", "4")
+    assert (await states(whereabouts))["1"] == "evicted"
+    await commands.call("ZREM", keys.seen("alice"), "1")
+    noted_at = (await whereabouts.user("alice")).of["1"].at_ms or 0
+    await commands.call("ZADD", keys.seen("alice"), noted_at + 1, "1")
+    assert "1" not in await states(whereabouts)
+    await commands.call("ZADD", keys.seen("alice"), noted_at, "1")
+    assert (await states(whereabouts))["1"] == "evicted"
 
 
 @pytest.mark.gen_test
