@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from pushserver import server
 from pushserver.app import App
-from pushserver.core.errors import ConfigError, StoreUnavailableError
+from pushserver.core.errors import ConfigError, StoreRefusedError, StoreUnavailableError
 from pushserver.server import tell_stray
 from tests.engines.redis_cluster import RedisCluster
 from tests.engines.redis_server import RedisServer
@@ -69,6 +69,22 @@ async def test_a_pod_starts_on_an_engine_that_it_trusts_and_says_why_on_no_other
             pass
     out, err = capsys.readouterr()
     assert PASSWORD not in f"{failure.value!r}{failure.value}{out}{err}"
+
+
+@pytest.mark.parametrize(
+    "user, database, why",
+    [("nobody:wr0ng-s3cret@", "", "auth: "), ("", "/99", "error: .*DB index is out of range")],
+)
+@pytest.mark.gen_test
+async def test_a_pod_does_not_wait_for_an_engine_that_refuses_it_for_good(
+    redis_server: RedisServer, user: str, database: str, why: str
+) -> None:
+    wrong = redis_server.url.replace("://", f"://{user}") + database
+    with capture_logs() as logs, pytest.raises(StoreRefusedError, match=why) as failure:
+        async with running_pod(settings(wrong)):
+            pass
+    assert "redis.awaited" not in [line["event"] for line in logs]
+    assert "wr0ng-s3cret" not in f"{failure.value!r}{failure.value}{logs}"
 
 
 @pytest.mark.gen_test

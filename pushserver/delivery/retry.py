@@ -10,7 +10,8 @@ from typing import TypeVar
 
 import structlog
 
-from pushserver.core.errors import StoreError
+from pushserver.core.errors import StoreError, StoreRefusedError
+from pushserver.stores.faults import NOT_READY
 
 __all__ = ["until_stored", "when_redis_answers"]
 
@@ -19,6 +20,8 @@ log = structlog.get_logger(__name__)
 Answer = TypeVar("Answer")
 
 MAX_PAUSE_S = 2.0
+PASSING = NOT_READY | {"oom"}
+"""Kinds of refusal that may pass by themselves: a replica comes back, something expires."""
 
 
 async def until_stored(call: Callable[[], Awaitable[Answer]], wanted: Callable[[], bool]) -> Answer | None:
@@ -39,17 +42,29 @@ async def until_stored(call: Callable[[], Awaitable[Answer]], wanted: Callable[[
 
 
 async def when_redis_answers(step: Callable[[], Awaitable[None]], give_up: float) -> None:
-    """Carry out a step, again while Redis fails it, until `give_up` (monotonic seconds); then raises why."""
+    """Carry out a step, again while Redis fails it, until `give_up` (monotonic seconds); then raises why.
 
-    async def carried_out() -> bool:
-        await step()
-        return True
+    What no waiting heals (a wrong password, a database that is not there) is raised at once.
+    """
+
+    async def carried_out() -> tuple[StoreRefusedError | None]:
+        """What refused it for good, or None; an answer either way."""
+        try:
+            await step()
+        except StoreRefusedError as error:
+            if error.kind in PASSING:
+                raise
+            return (error,)
+        return (None,)
 
     try:
-        await step()
+        outcome: tuple[StoreRefusedError | None] | None = await carried_out()
     except StoreError as error:
         left = max(0.0, give_up - time.monotonic())
         log.warning("redis.awaited", reason=error.kind, give_up_after_s=round(left, 1))
-        if not await until_stored(carried_out, lambda: time.monotonic() < give_up):
-            # Once more, for the reason.
-            await step()
+        outcome = await until_stored(carried_out, lambda: time.monotonic() < give_up)
+    if outcome is None:
+        # Once more, for the reason.
+        await step()
+    elif outcome[0] is not None:
+        raise outcome[0]

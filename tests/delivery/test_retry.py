@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 from pushserver.core.errors import StoreRefusedError, StoreUnavailableError
 from pushserver.delivery import retry
-from pushserver.delivery.retry import until_stored
+from pushserver.delivery.retry import until_stored, when_redis_answers
 
 
 @pytest.fixture
@@ -72,3 +73,40 @@ async def test_what_is_not_wanted_any_more_is_not_tried(pauses: list[float]) -> 
 async def test_another_error_is_the_callers() -> None:
     with pytest.raises(LookupError):
         await until_stored(Call(LookupError()), lambda: True)
+
+
+async def start(*errors: Exception, give_up_in_s: float = 60.0) -> int:
+    """How often it was tried until it was carried out."""
+    step = Call(*errors)
+
+    async def carry_out() -> None:
+        await step()
+
+    await when_redis_answers(carry_out, time.monotonic() + give_up_in_s)
+    return step.tries
+
+
+@pytest.mark.parametrize("kind", ["loading", "readonly", "cluster_down", "misconf", "noreplicas", "oom"])
+@pytest.mark.gen_test
+async def test_a_start_waits_for_what_passes(pauses: list[float], kind: str) -> None:
+    assert await start(StoreRefusedError(kind, ""), StoreUnavailableError("connection", "")) == 3
+    assert len(pauses) == 1
+
+
+@pytest.mark.parametrize("kind", ["auth", "error"])
+@pytest.mark.gen_test
+async def test_a_start_ends_with_what_no_waiting_heals(pauses: list[float], kind: str) -> None:
+    """At once, or as soon as Redis answers that."""
+    refused = StoreRefusedError(kind, "for good")
+    with pytest.raises(StoreRefusedError, match="for good"):
+        await start(refused)
+    assert pauses == []
+    with pytest.raises(StoreRefusedError, match="for good"):
+        await start(*[StoreUnavailableError("connection", "")] * 3, refused)
+    assert len(pauses) == 2
+
+
+@pytest.mark.gen_test
+async def test_a_start_that_waited_long_enough_ends_with_the_reason() -> None:
+    with pytest.raises(StoreUnavailableError, match="away"):
+        await start(*[StoreUnavailableError("away", "")] * 9, give_up_in_s=0)
