@@ -6,6 +6,9 @@ Redis is read first and the database of exposures after it: what had left an inb
 handed over before. Each user counts once, in the first place that fits, so one whose exposure is stored and
 whose entry is about to be removed is no surplus. A difference may only mean that an exposure is on its way to
 the database, so it is looked at again for a while before it is believed.
+
+What was accepted is read from Redis: of a message that Redis has lost, nothing is missed. So it is asked the
+other way round, too: whether Redis knows the messages of all exposures that it must have on record still.
 """
 
 from __future__ import annotations
@@ -13,12 +16,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
+from pushserver.core.counting import SHOWN
 from pushserver.stores.whereabouts import MessageRecord, Whereabouts
 
-__all__ = ["Balance", "Reconciled", "Reconciler"]
+__all__ = ["Balance", "Kept", "Reconciled", "Reconciler", "Unknown"]
 
 MESSAGES_AT_ONCE = 500
 USERS_AT_ONCE = 100_000
@@ -26,12 +30,35 @@ USERS_AT_ONCE = 100_000
 FIRST_PAUSE_S = 0.2
 MOST_PAUSE_S = 5.0
 """Between two looks at what differs."""
+MARGIN_MS = 300_000
+"""For what expires while it is looked for, and clocks of nodes that differ."""
 
 ExposedUsers = Callable[[Mapping[str, int]], Mapping[str, set[str]]]
 """Whom each message (id -> queued_at in ms) reached, by the database; it blocks."""
 
 Traces = Mapping[str, Mapping[str, str]]
 """Message -> user -> where it is for that user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the database keeps, to be held against the records in Redis."""
+
+    counted: Callable[[int], Mapping[str, int]]
+    """Exposures of each message that was published since then (ms); it blocks."""
+    record_s: int
+    """How long every message is on record, whatever its ttl."""
+    now_ms: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Exposures in the database of messages that have no record in Redis, though they should."""
+
+    exposures: int = 0
+    messages: int = 0
+    ids: Sequence[str] = ()
+    """Some of these messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +87,19 @@ class Reconciled:
     """By the time of the publish."""
     unfinished: Sequence[str]
     """Messages whose publish was not completed: nobody was told 202, and nothing was promised."""
-    full: int
-    """Users of whom more messages have gone than are noted: differences may be theirs."""
+    full: Sequence[str]
+    """Users of whom more have gone than are noted, a reason for differences; none if nothing differs."""
+    unknown: Unknown = Unknown()
 
     @property
     def differing(self) -> list[Balance]:
         """Those that do not add up."""
         return [one for one in self.balances if one.difference]
+
+    @property
+    def adds_up(self) -> bool:
+        """Nothing differs, and Redis knows every message that was exposed."""
+        return not self.differing and not self.unknown.messages
 
     @property
     def totals(self) -> dict[str, int]:
@@ -82,7 +115,9 @@ class Reconciled:
             "totals": self.totals,
             "differing": len(self.differing),
             "unfinished": list(self.unfinished),
-            "full": self.full,
+            "full": len(self.full),
+            "full_users": list(self.full[:SHOWN]),
+            "unknown": asdict(self.unknown),
             "balances": [asdict(one) for one in rows],
         }
 
@@ -90,10 +125,12 @@ class Reconciled:
 class Reconciler:
     """Compares. It reads every inbox and every record, and keeps in memory what waits or has gone."""
 
-    def __init__(self, whereabouts: Whereabouts, exposed: ExposedUsers) -> None:
+    def __init__(self, whereabouts: Whereabouts, exposed: ExposedUsers, kept: Kept | None = None) -> None:
+        """Without `kept` it is not asked whether Redis knows what was exposed."""
         self._whereabouts = whereabouts
         self._exposed = exposed
-        self._full = 0
+        self._kept = kept
+        self._full: list[str] = []
 
     async def period(self, since_ms: int, wait_s: float) -> Reconciled:
         """Messages to users that were published at `since_ms` or later, as far as they are on record.
@@ -103,7 +140,8 @@ class Reconciler:
         records: dict[str, MessageRecord] = {}
         async for page in self._whereabouts.messages():
             records |= {one.message_id: one for one in page if (one.queued_at or 0) >= since_ms}
-        return await self._reconcile(records.values(), wait_s)
+        unknown = await self._unknown(since_ms, records)
+        return replace(await self._reconcile(records.values(), wait_s), unknown=unknown)
 
     async def message(self, message_id: str, wait_s: float) -> Reconciled:
         """One message; nothing at all if it was not to users."""
@@ -128,7 +166,22 @@ class Reconciler:
             due = await self._records(differing)
         unfinished = [one.message_id for one in await self._records(begun) if one.accepted_at is None]
         ordered = sorted(balances.values(), key=lambda one: (one.queued_at, one.message_id))
-        return Reconciled(ordered, unfinished, self._full)
+        differ = any(one.difference for one in ordered)
+        return Reconciled(ordered, unfinished, sorted(self._full) if differ else [])
+
+    async def _unknown(self, since_ms: int, known: Collection[str]) -> Unknown:
+        """The database is read first here: a record is made before its message can be exposed."""
+        kept = self._kept
+        if kept is None:
+            return Unknown()
+        oldest = kept.now_ms() - kept.record_s * 1000 + MARGIN_MS
+        counts = await asyncio.to_thread(kept.counted, max(since_ms, oldest))
+        unknown: list[str] = []
+        asked = sorted(counts.keys() - set(known))
+        for start in range(0, len(asked), MESSAGES_AT_ONCE):
+            records = await self._records(asked[start : start + MESSAGES_AT_ONCE])
+            unknown += [one.message_id for one in records if not one.is_known]
+        return Unknown(sum(counts[one] for one in unknown), len(unknown), unknown[:SHOWN])
 
     async def _records(self, message_ids: Iterable[str]) -> list[MessageRecord]:
         return await asyncio.gather(*map(self._whereabouts.message, message_ids))
@@ -143,11 +196,12 @@ class Reconciler:
         return found
 
     async def _traces(self, records: Mapping[str, MessageRecord]) -> defaultdict[str, dict[str, str]]:
-        self._full = 0
+        self._full = []
         traces: defaultdict[str, dict[str, str]] = defaultdict(dict)
         async for page in self._whereabouts.users():
             for user, known in page:
-                self._full += known.is_full
+                if known.is_full:
+                    self._full.append(user)
                 for message_id in known.of.keys() & records.keys():
                     state = records[message_id].state_of(known.of[message_id])
                     if state is not None:

@@ -12,7 +12,8 @@ from tornado.ioloop import IOLoop
 
 from pushserver.backend import Backend, open_backend
 from pushserver.core.errors import StoreUnavailableError
-from pushserver.reconcile import Balance, Reconciled, Reconciler
+from pushserver.core.publication import Publication
+from pushserver.reconcile import MARGIN_MS, Balance, Kept, Reconciled, Reconciler
 from tests.engines.redis_cluster import RedisCluster
 from tests.engines.redis_server import RedisServer
 from tests.gate import hold, refuse
@@ -31,12 +32,19 @@ class Books:
         self.exposed: defaultdict[str, set[str]] = defaultdict(set)
         self.looks = 0
         self.queued_at: dict[str, int] = {}
-        self.reconciler = Reconciler(backend.stores.whereabouts, self._look)
+        self.counts: dict[str, int] = {}
+        self.since = 0
+        kept = Kept(self._counted, 3600, backend.stores.clock.now_ms)
+        self.reconciler = Reconciler(backend.stores.whereabouts, self._look, kept)
 
     def _look(self, asked: Mapping[str, int]) -> Mapping[str, set[str]]:
         self.looks += 1
         self.queued_at |= asked
         return {message_id: set(self.exposed[message_id]) for message_id in asked}
+
+    def _counted(self, since_ms: int) -> Mapping[str, int]:
+        self.since = since_ms
+        return self.counts
 
     async def send(self, message_id: str, *users: str) -> None:
         await self.backend.publisher.publish(to_users(users, "hello", message_id, 100))
@@ -231,7 +239,39 @@ async def test_users_of_whom_not_all_is_noted_are_told_of(books: Books) -> None:
     await books.inbox.settle("alice", ["m"])
     await books.backend.stores.commands.call("RPUSH", "ps:gone:{alice}", *["expired 1 x"] * 1000)
     found = await books.reconciled()
-    assert (found.full, len(found.differing)) == (1, 1)
+    assert (found.full, len(found.differing)) == (["alice"], 1)
+    books.exposed["m"].add("alice")
+    assert (await books.reconciled()).full == [], "they explain nothing where nothing differs"
+
+
+@pytest.mark.gen_test
+async def test_exposures_of_messages_that_redis_does_not_know_do_not_add_up(books: Books) -> None:
+    """Of whatever kind: in Redis nothing is missing, for all of it is."""
+    await books.send("m", "alice")
+    for one in (
+        Publication("c", "1", 60, categories={}),
+        Publication("l", "1", 60, users=("alice",), offline=False),
+    ):
+        await books.backend.publisher.publish(one)
+    await books.backend.stores.commands.call("SET", "ps:msg:foreign", "x")
+    books.counts = dict.fromkeys(("m", "c", "l", "foreign"), 1)
+    assert (await books.reconciled()).adds_up
+    await books.backend.stores.commands.call("FLUSHALL")
+    books.counts |= {f"lost-{number:02}": 2 for number in range(20)}
+    found = await books.reconciled()
+    assert not found.adds_up
+    assert (found.unknown.exposures, found.unknown.messages, len(found.unknown.ids)) == (44, 24, 10)
+    told = found.as_json(everything=False)
+    assert told["unknown"] == {"exposures": 44, "messages": 24, "ids": found.unknown.ids}
+
+
+@pytest.mark.gen_test
+async def test_no_record_is_missed_that_may_have_gone_by_itself(books: Books) -> None:
+    await books.reconciled()
+    now_ms = books.backend.stores.clock.now_ms()
+    assert 0 <= now_ms - (books.since + 3_600_000 - MARGIN_MS) <= 60_000
+    await books.reconciler.period(now_ms, 0)
+    assert books.since == now_ms
 
 
 @pytest.mark.gen_test

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,10 @@ from pushserver.cli.argument_types import DAY_MS, database_url, moment, seconds
 from pushserver.cli.command import Command
 from pushserver.cli.table import print_table, time_text
 from pushserver.config import Settings
+from pushserver.core.counting import counted, some_of
 from pushserver.core.errors import ConfigError
 from pushserver.core.jsontext import dump
+from pushserver.logs import printable
 
 if TYPE_CHECKING:
     from pushserver.reconcile import Reconciled
@@ -46,7 +48,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _reconcile(arguments: argparse.Namespace, settings: Settings) -> int:
-    """1 if something differs."""
+    """1 if something differs, or Redis does not know what was exposed."""
     if settings.exposure.sink == "none":
         raise ConfigError("exposure.sink", "is none: without exposures nothing can be reconciled")
     url = arguments.store or settings.consume.database_url.get_secret_value()
@@ -56,17 +58,23 @@ def _reconcile(arguments: argparse.Namespace, settings: Settings) -> int:
         print(dump({"since": since, "in_stream": in_stream, **found.as_json(everything=arguments.all)}))
     else:
         _print(found, in_stream, everything=arguments.all)
-    return int(bool(found.differing))
+    return int(not found.adds_up)
 
 
 async def _compare(settings: Settings, url: str, since: int, wait_s: float) -> tuple[Reconciled, int]:
     # Only commands that look into Redis need it.
     from pushserver.backend import open_backend  # noqa: PLC0415
-    from pushserver.reconcile import Reconciler  # noqa: PLC0415
+    from pushserver.reconcile import Kept, Reconciler  # noqa: PLC0415
 
     async with open_backend(settings) as backend:
-        reconciler = Reconciler(backend.stores.whereabouts, lambda asked: exposed_users(url, asked))
-        return await reconciler.period(since, wait_s), await backend.stores.exposures.length()
+        publish, stores = settings.publish, backend.stores
+        kept = Kept(
+            lambda since: exposed_since(url, since),
+            publish.idempotency_s + publish.record_s,
+            stores.clock.now_ms,
+        )
+        reconciler = Reconciler(stores.whereabouts, lambda asked: exposed_users(url, asked), kept)
+        return await reconciler.period(since, wait_s), await stores.exposures.length()
 
 
 def exposed_users(url: str, messages: Mapping[str, int]) -> Mapping[str, set[str]]:
@@ -77,6 +85,14 @@ def exposed_users(url: str, messages: Mapping[str, int]) -> Mapping[str, set[str
         return reading.users_of(messages)
 
 
+def exposed_since(url: str, since_ms: int) -> Mapping[str, int]:
+    """Exposures of each message that was published since then, by the database of now."""
+    from pushserver.database.reading import read  # noqa: PLC0415 - only these commands need SQLAlchemy
+
+    with read(url) as reading:
+        return reading.counts_since(since_ms)
+
+
 def _print(found: Reconciled, in_stream: int, *, everything: bool) -> None:
     names, rows = list(found.totals), found.balances if everything else found.differing
     if rows:
@@ -85,15 +101,32 @@ def _print(found: Reconciled, in_stream: int, *, everything: bool) -> None:
         print_table([head, *cells])
         print()
     sums = [f"{count} {name}" for name, count in found.totals.items() if count or name == "difference"]
-    print(f"{len(found.balances)} messages: {', '.join(sums)}")
-    if found.differing:
-        print(f"{len(found.differing)} messages differ")
+    print(f"{counted(len(found.balances), 'message')}: {', '.join(sums)}")
+    for line in _remarks(found, in_stream):
+        print(line)
+
+
+def _remarks(found: Reconciled, in_stream: int) -> Iterator[str]:
+    """What else is to be said, a line each."""
+    differing, unknown, unfinished, full = found.differing, found.unknown, found.unfinished, found.full
+    if differing:
+        yield f"{counted(len(differing), 'message')} {'differs' if len(differing) == 1 else 'differ'}"
+    if unknown.messages:
+        what = f"{counted(unknown.exposures, 'exposure')} of {counted(unknown.messages, 'message')}"
+        yield f"{what} that Redis does not know: {printable(some_of(unknown.ids, unknown.messages))}"
     if in_stream:
-        print(f"{in_stream} exposure events wait in the stream for a consumer, or for Pub/Sub")
-    if found.unfinished:
-        print(f"{len(found.unfinished)} publishes were not completed (nobody was told 202), and are left out")
-    if found.full:
-        print(f"of {found.full} users more messages have gone than are noted: differences may be theirs")
+        wait = "waits" if in_stream == 1 else "wait"
+        yield f"{counted(in_stream, 'exposure event')} {wait} in the stream for a consumer, or for Pub/Sub"
+    if unfinished:
+        one = len(unfinished) == 1
+        what = "1 publish was" if one else f"{len(unfinished)} publishes were"
+        rest = f"(nobody was told 202), and {'is' if one else 'are'} left out"
+        yield f"{what} not completed {rest}: {some_of(unfinished, len(unfinished))}"
+    if full:
+        yield (
+            f"of {counted(len(full), 'user')} more messages have gone than are noted, so differences may be "
+            f"theirs: {printable(some_of(full, len(full)))}"
+        )
 
 
 def _counts(fields: Mapping[str, object], names: list[str]) -> list[str]:

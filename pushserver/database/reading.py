@@ -133,6 +133,19 @@ class Reading:
                     users[message_id].add(username)
         return users
 
+    def counts_since(self, since_ms: int) -> dict[str, int]:
+        """How many exposures each message has that was published, and confirmed, at `since_ms` or later.
+
+        Raises `DatabaseError`.
+        """
+        query = (
+            select(exposures.c.message_id, func.count())
+            .where(exposures.c.confirmed_at >= since_ms, exposures.c.queued_at >= since_ms)
+            .group_by(exposures.c.message_id)
+        )
+        with as_database_errors():
+            return dict(self._connection.execute(query).all())
+
     def shown(self, message_id: str, username: str) -> list[Shown]:
         """The exposures of a message to a user, in the order of their confirms; raises `DatabaseError`."""
         columns = [exposures.c[name] for name in Shown.__slots__]

@@ -83,7 +83,7 @@ class Keys:
         return f"{self.prefix}parked:{{{key_safe(user)}}}"
 
     def gone(self, user: str) -> str:
-        """List of `REASON MS ID`, oldest first: what left the inbox unseen, and why; empty if it was put back."""
+        """List of `REASON MS ID`, oldest first: what left the inbox unseen; empty where one was put back."""
         return f"{self.prefix}gone:{{{key_safe(user)}}}"
 
     def blame(self, user: str) -> str:

@@ -4,8 +4,8 @@
     parked      taken out of it as poison
     gone        left it unseen: expired, evicted, recalled (noted for the latest of a user)
 
-What is in none of them and was accepted has left the inbox the one other way: settled, after its exposure. Unless
-more have gone than are noted of its user (`UserTrace.is_full`): then it may have gone as well.
+What is in none of them and was accepted has left the inbox the one other way: settled, after its exposure.
+Unless more have gone than are noted of its user (`UserTrace.is_full`): then it may have gone as well.
 """
 
 from __future__ import annotations

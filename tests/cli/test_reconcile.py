@@ -77,7 +77,7 @@ def test_what_is_lost_is_shown_by_message_and_ends_with_1(
     assert head.split()[:3] == ["MESSAGE", "PUBLISHED", "ACCEPTED"]
     assert (row.split()[0], row.split()[-1]) == ("m-1", "1")
     assert "1 difference" in sums
-    assert differ == "1 messages differ"
+    assert differ == "1 message differs"
     assert desk.run("reconcile", "--wait", "0", "--json", "--all") == 1
     told = json.loads(capsys.readouterr().out)
     assert [one["difference"] for one in told["balances"]] == [1, 0]
@@ -90,9 +90,40 @@ def test_what_else_is_known_is_said(desk: Desk, capsys: pytest.CaptureFixture[st
     desk.redis.xadd("ps:exposures", {"data": "{}"})
     assert desk.run("reconcile", "--all") == 0
     out = capsys.readouterr().out
-    assert "1 exposure events wait" in out
-    assert "1 publishes were not completed" in out
-    assert "of 1 users more messages have gone" in out
+    assert out.startswith("MESSAGE ")
+    assert "\n1 message: 2 accepted, 1 exposed, 1 waiting, 0 difference\n" in out
+    assert "1 exposure event waits in the stream" in out
+    assert "1 publish was not completed (nobody was told 202), and is left out: m-2\n" in out
+    assert "carol" not in out, "nothing differs"
+    for number in range(12):
+        fields = {"digest": "x", "kind": "users", "users": 1, "queued_at": desk.queued_at}
+        desk.redis.hset(KEYS.publish(f"n-{number}"), mapping=fields)
+    desk.settle("bob", "m-1")
+    assert desk.run("reconcile", "--wait", "0") == 1
+    out = capsys.readouterr().out
+    assert "13 publishes were not completed (nobody was told 202), and are left out: " in out
+    assert " and 3 more\n" in out
+    assert "of 1 user more messages have gone than are noted, so differences may be theirs: carol\n" in out
+    assert desk.run("reconcile", "--wait", "0", "--json") == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["full"], told["full_users"], len(told["unfinished"])) == (1, ["carol"], 13)
+
+
+def test_a_redis_that_came_back_empty_does_not_add_up(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = {"queued_at": desk.queued_at, "confirmed_at": desk.queued_at + 20}
+    desk.database.store(records(*(an_exposure(user, **shown) for user in ("carol", "dora"))), [])
+    desk.settle("bob", "m-1")
+    desk.redis.hset(KEYS.publish("m-1"), "users", "3")
+    assert desk.run("reconcile", "--wait", "0") == 0
+    desk.redis.flushall()
+    capsys.readouterr()
+    assert desk.run("reconcile") == 1
+    sums, unknown = capsys.readouterr().out.splitlines()
+    assert sums == "0 messages: 0 difference"
+    assert unknown == "2 exposures of 1 message that Redis does not know: m-1"
+    assert desk.run("reconcile", "--json") == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["unknown"] == {"exposures": 2, "messages": 1, "ids": ["m-1"]}
 
 
 def test_a_period_without_messages_adds_up(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,6 +158,15 @@ def test_wrong_arguments_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("since", ["90s", "0m", "1234567h", "yesterday"])
+def test_a_wrong_length_of_time_is_told_with_its_units(
+    since: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["reconcile", "--since", since])
+    assert "m, h or d (minutes, hours, days)" in capsys.readouterr().err
 
 
 # -- explain

@@ -112,6 +112,14 @@ def test_whom_messages_reached_by_the_time_of_their_publish(url_with_some: str) 
         assert reading.users_of({}) == {}
 
 
+def test_exposures_are_counted_by_message_since_a_time(url_with_some: str) -> None:
+    with read(url_with_some) as reading:
+        counts = reading.counts_since(1_700_000_000_000)
+        assert sum(counts.values()) == reading.totals(Filter()).delivered
+        assert counts["m-1"] == len(reading.users_of({"m-1": 1_700_000_000_000})["m-1"])
+        assert reading.counts_since(1_800_000_000_000) == {}
+
+
 def test_the_exposures_of_a_message_to_a_user_come_in_order(url: str, database: Database) -> None:
     again = shown("m-1", "alice", confirm=90)
     again.connection = connection_part("alice", "c-again", "203.0.113.9", {})

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from pushserver.reconcile import Reconciler
+from pushserver.reconcile import Kept, Reconciler
 from tests.engines.engine import Engine
 from tests.engines.proxy import RedisProxy
 from tests.pod import eventually
@@ -50,6 +50,8 @@ RIGHT_S = 2 + PATIENCE_S
 """When everything is to be right again, a lease after a fault: 2 s, and what a slow machine takes."""
 POOL = 10
 """Connections to a node of Redis that a pod at rest may have or not."""
+RECORD_S = 87_000
+"""How long every message is on record, by default."""
 SLOW_S = 0.03
 """What every answer to the slow back end takes."""
 SETTINGS = {
@@ -140,8 +142,13 @@ class Chaos:
         def exposed(asked: Mapping[str, int]) -> dict[str, set[str]]:
             return {message_id: users[message_id, queued_at] for message_id, queued_at in asked.items()}
 
-        found = await Reconciler(self.on.backend.whereabouts, exposed).period(0, 0)
+        def counted(since_ms: int) -> dict[str, int]:
+            return {message_id: len(who) for (message_id, at), who in users.items() if at >= since_ms}
+
+        kept = Kept(counted, RECORD_S, lambda: int(time.time() * 1000))
+        found = await Reconciler(self.on.backend.whereabouts, exposed, kept).period(0, 0)
         assert not found.differing, found.differing[:5]
+        assert found.adds_up, found.unknown
         assert found.totals["accepted"] == found.totals["exposed"] > 0
         self.on.history.counts["reconciled"] = found.totals["accepted"]
 
