@@ -15,9 +15,7 @@ class CloseCode(IntEnum):
     PROTOCOL_ERROR = 1002
     UNSUPPORTED_DATA = 1003
     INVALID_DATA = 1007
-    POLICY_VIOLATION = 1008
     TOO_BIG = 1009
-    INTERNAL_ERROR = 1011
     SERVICE_RESTART = 1012
     """Drain: reconnect with jitter."""
     BAD_FRAMES = 4400
