@@ -15,7 +15,8 @@ __all__ = ["as_toml"]
 
 # `config_checks.check_url` sees to it that a user and a password end where they seem to.
 _URL_USER = re.compile(r"(?<=://)[^/?#]*(?=@)")
-_URL_PASSWORD = re.compile(r"(?<=[?&_]password=)[^&]*")
+# Of Redis, its sentinels, and PostgreSQL (`sslpassword`, for the key of a certificate).
+_URL_PASSWORD = re.compile(r"(?<=password=)[^&]*", re.IGNORECASE)
 
 
 def as_toml(settings: Settings) -> str:

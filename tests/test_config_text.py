@@ -70,3 +70,9 @@ def test_of_a_redis_url_user_and_password_are_masked():
         ),
     }.items():
         assert f'\nurl = "{shown}"\n' in as_toml(Settings(redis={"url": url}))
+
+
+def test_of_a_database_url_no_password_is_shown():
+    url = "postgresql://u:s3cr3t@h/d?sslkey=/k.pem&sslpassword=s3cr3t&password=s3cr3t&sslmode=require"
+    shown = "postgresql://***@h/d?sslkey=/k.pem&sslpassword=***&password=***&sslmode=require"
+    assert f'\ndatabase_url = "{shown}"' in as_toml(Settings(consume={"database_url": url}))
