@@ -31,6 +31,7 @@ __all__ = [
 
 _UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 DAY_MS = _UNITS_MS["d"]
+_LENGTH = "a number from 1 to 99999 and m, h or d (minutes, hours, days), as 24h"
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 
@@ -62,7 +63,7 @@ def length(text: str) -> int:
     """A length of time, in milliseconds."""
     found = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", text)
     if not found:
-        raise argparse.ArgumentTypeError("must be a number and m, h or d, as 24h")
+        raise argparse.ArgumentTypeError(f"must be {_LENGTH}")
     return int(found[1]) * _UNITS_MS[found[2]]
 
 
@@ -74,7 +75,7 @@ def moment(text: str) -> int:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            "must be ISO 8601, as 2026-01-31T12:00, or a length, as 24h"
+            f"must be ISO 8601, as 2026-01-31T12:00, or a length: {_LENGTH}"
         ) from None
     return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
