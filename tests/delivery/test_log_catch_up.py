@@ -52,6 +52,19 @@ async def test_who_was_away_gets_it_in_log_order_behind_the_inbox(redis_server: 
 
 
 @pytest.mark.gen_test
+async def test_whom_a_category_means_of_those_away_is_settled_when_they_come_back(
+    redis_server: RedisServer,
+) -> None:
+    async with log_rig(redis_server.url) as on:
+        await away(on, "alice", categories={"vip": ("3",)})
+        await away(on, "bob", categories={"vip": ("1",)})
+        await on.told("m-1", target={"vip": ("3",)})
+        alice = await on.comes("alice", categories={"vip": ("1",)})
+        bob = await on.comes("bob", categories={"vip": ("3",)})
+        assert (alice.wire.ids, bob.wire.ids) == ([], ["m-1"])
+
+
+@pytest.mark.gen_test
 async def test_more_than_a_page_waits_for_confirms(redis_server: RedisServer) -> None:
     async with log_rig(redis_server.url, delivery={"window": 50}) as on:
         await away(on)
