@@ -171,8 +171,8 @@ def _way() -> Shape:
             "online": {"type": "boolean"},
             "connections": {"type": "array", "items": ref("SentOn")},
         },
-        description="`state` is waiting, sent, confirmed, settled, expired, evicted, recalled or parked; for "
-        "categories and everyone ahead or passed; unknown if only the database of exposures can tell.",
+        description="`state` is waiting, sent, confirmed, settled, expired, evicted, recalled, parked or "
+        "absent; for categories and everyone ahead or passed; unknown if only the database of exposures can tell.",
     )
 
 
