@@ -172,7 +172,8 @@ def _way() -> Shape:
             "connections": {"type": "array", "items": ref("SentOn")},
         },
         description="`state` is waiting, sent, confirmed, settled, expired, evicted, recalled, parked or "
-        "absent; for categories and everyone ahead or passed; unknown if only the database of exposures can tell.",
+        "absent; for categories and everyone ahead or passed; unknown if only the database of exposures can "
+        "tell.",
     )
 
 
