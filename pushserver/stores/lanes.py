@@ -13,8 +13,9 @@ from typing import Protocol
 import structlog
 
 from pushserver.stores.cluster import Cluster, Node, slot_of
+from pushserver.stores.command import Command
 from pushserver.stores.faults import Redirect
-from pushserver.stores.lane import Client, Command, Lane
+from pushserver.stores.lane import Client, Lane
 
 __all__ = ["ClusterLanes", "Lanes", "NodeLanes", "OneEngine"]
 
