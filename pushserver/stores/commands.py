@@ -99,8 +99,8 @@ class Commands:
     ) -> Awaitable[list[Any]]:
         """Run a script like `script` once for each pair of keys and arguments.
 
-        Answers one list, in their order, with a `StoreError` in place of each answer that there is none of. That
-        costs one future however many they are, and each has slots of its own.
+        Answers one list, in their order, with a `StoreError` where there is no answer, and raises none. That
+        costs one future, however many they are; each pair has a slot of its own.
         """
         text, calls = script(name), list(calls)
         whole = Whole(len(calls))

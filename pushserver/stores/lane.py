@@ -184,11 +184,10 @@ class Lane:
         try:
             async with asyncio.timeout(self._timeout_s):
                 link = await self._pool.open_link()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told to those who wait
-            self._landed(flight, error)
         except BaseException as error:
             self._landed(flight, error)
-            raise
+            if not isinstance(error, Exception):
+                raise
         else:
             self._board(flight, link)
 
@@ -227,7 +226,7 @@ class Lane:
                 self._owner.lost(flight.batch, outcome)
             else:
                 self._answered(flight, outcome)
-        except Exception as error:  # noqa: BLE001 - the lane goes on
+        except Exception as error:
             log.error("redis.batch_broken", error=repr(error))
         if self._waiting and not self._flush_due:
             # Not now: those who were just answered may ask for more.

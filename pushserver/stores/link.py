@@ -1,8 +1,8 @@
 """A link: one connection to an engine, down which one batch of commands travels at a time.
 
-redis-py makes the connection (TLS, AUTH, SELECT, who is the master) and then leaves the socket to us. Its own way
-to write and to read costs a coroutine, a time-out and some ten calls for each answer, and a pool with a lock for each
-batch; here an answer costs one call of hiredis' reader, and a batch neither a task nor a timer.
+redis-py makes the connection (TLS, AUTH, SELECT, who is the master) and then leaves the socket to us. Its own
+way to write and to read costs a coroutine, a time-out and some ten calls for each answer, and a pool with a
+lock for each batch; here an answer costs one call of hiredis' reader, and a batch neither a task nor a timer.
 """
 
 from __future__ import annotations
@@ -21,19 +21,23 @@ Argument = str | bytes | int | float
 Landed: TypeAlias = Callable[[list[Any] | BaseException], None]
 """Is told the answers of a batch, errors among them; or what became of it."""
 
+_pack: Callable[[tuple[Argument, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
+"""Its annotation is of a tuple of one."""
 _READ_BYTES = 64 * 1024
 _NOT_YET = object()
 """What the reader says when the next answer is not there as a whole."""
 
 
 def pack(args: tuple[Argument, ...]) -> bytes:
-    """A command as it is sent. Raises `ValueError` for a text that UTF-8 cannot hold, `TypeError` for no text."""
+    """A command as it is sent.
+
+    Raises `ValueError` for a text that UTF-8 cannot hold, `TypeError` for what is neither text nor number.
+    """
     try:
-        packed: bytes = hiredis.pack_command(args)
+        return _pack(args)
     except TypeError:
         # It takes no subclasses, and members of a StrEnum are that.
-        packed = hiredis.pack_command(tuple(arg.encode() if isinstance(arg, str) else arg for arg in args))
-    return packed
+        return _pack(tuple(arg.encode() if isinstance(arg, str) else arg for arg in args))
 
 
 class Link(asyncio.BufferedProtocol):
@@ -118,7 +122,7 @@ class Link(asyncio.BufferedProtocol):
 
     def _take(self, nbytes: int) -> bool:
         reader, answers, due = self._reader, self._answers, self._due
-        reader.feed(self._buffer, 0, nbytes)
+        reader.feed(self._buffer, 0, nbytes)  # type: ignore[arg-type] # takes any buffer
         while len(answers) < due:
             answer = reader.gets()
             if answer is _NOT_YET:
@@ -127,7 +131,7 @@ class Link(asyncio.BufferedProtocol):
         return True
 
     def _land(self) -> None:
-        answers, self._answers = self._answers, []
+        answers, self._answers, self._due = self._answers, [], 0
         landed, self._landed = self._landed, None
         if landed is None or self._reader.has_data():
             # To whom would it belong? What was asked for is answered all the same.

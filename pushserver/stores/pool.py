@@ -37,7 +37,7 @@ class Pool(BlockingConnectionPool):
 
     async def open_link(self) -> Link:
         """A new link, to be given back. Raises what redis-py raises when it cannot connect."""
-        connection = self.make_connection()
+        connection = self.make_connection()  # type: ignore[no-untyped-call] # redis-py's
         try:
             await self.ensure_connection(connection)
         except BaseException:
@@ -67,7 +67,7 @@ class Pool(BlockingConnectionPool):
             link.cut(redis_errors.ConnectionError("nobody used it"))
         for connection in self._available_connections:
             # redis-py would do it in tasks of their own; meanwhile somebody could take one and lose it.
-            connection._close()
+            connection._close()  # type: ignore[no-untyped-call] # redis-py's
 
     # -- of redis-py
 

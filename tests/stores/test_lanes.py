@@ -139,7 +139,7 @@ async def publishing_life(commands: Commands, keys: Keys, user: str, pod: str, b
     assert await feeds.open(boot) is not None
     assert await feeds.append(pod, Hints([Hint(user, 1, "m-1")])) is Reach.TAKEN
     assert await cursors.start(user, 5) == 5
-    await cursors.move(user, 7, make=False)
+    assert await cursors.move([(user, 7, False)]) == [None]
     assert await cursors.start(user, 5) == 7
     assert await log.append(f"{user}-log", {}, "", 0)
     assert not await log.append(f"{user}-log", {}, "", 0)
