@@ -18,7 +18,7 @@ from pushserver.core.clock import StoreClock
 from pushserver.core.errors import StoreError
 from pushserver.core.metrics import Metrics
 from pushserver.delivery.manager import Manager
-from pushserver.delivery.tasks import Tasks
+from pushserver.delivery.tasks import Tasks, together
 from pushserver.stores.presence import FirstPage, PresenceStore
 
 __all__ = ["Presence"]
@@ -156,9 +156,8 @@ class Presence:
         waiters = {user: self._waiters.pop(user, []) for user in batch}
         present = {user: waiters[user] for user in batch if self._manager.has(user)}
         absent = [user for user in batch if user not in present]
-        await asyncio.gather(
-            self._write_all(boot, present), *(self._remove(boot, user, waiters[user]) for user in absent)
-        )
+        removals = [self._remove(boot, user, waiters[user]) for user in absent]
+        await together([self._write_all(boot, present), *removals] if present else removals)
 
     async def _write_all(self, boot: int, users: dict[str, Waiters]) -> None:
         unindexed = [user for user in users if user not in self._indexed]
@@ -171,7 +170,7 @@ class Presence:
             return
         if boot == self.boot:
             self._indexed.update(unindexed)
-        await asyncio.gather(*(self._write(boot, user, waiting) for user, waiting in users.items()))
+        await together([self._write(boot, user, waiting) for user, waiting in users.items()])
 
     async def _write(self, boot: int, user: str, waiting: Waiters) -> None:
         with self._flush_of(user, waiting):

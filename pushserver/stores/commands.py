@@ -139,7 +139,7 @@ class Commands:
             cursor = b"0"
             while True:
                 args = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT, "TYPE", kind)
-                command = self._command(args, None)
+                command = Command(args, asyncio.get_running_loop().create_future())
                 lanes.send(command)
                 cursor, page = await command.answer
                 if page:

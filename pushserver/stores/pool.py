@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from redis import exceptions as redis_errors
@@ -11,6 +12,9 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from pushserver.stores.link import Link
 
 __all__ = ["Pool", "open_client"]
+
+GONE_S = 1.0
+"""How long it is waited until what was closed is. Nobody has to answer for that."""
 
 
 class Pool(BlockingConnectionPool):
@@ -80,7 +84,9 @@ class Pool(BlockingConnectionPool):
         for link in links:
             link.cut(redis_errors.ConnectionError("the pool is closed"))
         await super().disconnect()
-        await asyncio.gather(*(link.gone.wait() for link in links))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GONE_S):
+                await asyncio.gather(*(link.gone.wait() for link in links))
 
 
 def open_client(pool: Pool) -> Redis:
