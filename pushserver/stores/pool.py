@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from redis import exceptions as redis_errors
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from pushserver.stores.link import Link
+from pushserver.stores.link import Argument, Link, pack
 
 __all__ = ["Pool", "open_client"]
 
@@ -18,13 +19,14 @@ GONE_S = 1.0
 
 
 class Pool(BlockingConnectionPool):
-    """Links for lanes, which bound their number; and redis-py's pool for a client's own commands.
+    """Links for lanes and readers, who bound their number; and redis-py's pool for a client's own commands.
 
     The latter waits for a connection when all are in use: a storm opens no more, and raises nothing.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        self._answer_s: float | None = options.get("socket_timeout")
         self._links: set[Link] = set()
         self._idle: list[Link] = []
 
@@ -55,6 +57,27 @@ class Pool(BlockingConnectionPool):
         """Nothing travels on it any more. One that was closed is forgotten."""
         if not link.closed:
             self._idle.append(link)
+
+    async def ask(self, *args: Argument) -> Any:
+        """Send one command and wait for its answer, which holds a link meanwhile.
+
+        Raises the error that the answer is, or what redis-py and the network raise. A wait that is cancelled
+        ends its link.
+        """
+        link = self.idle_link() or await self.open_link()
+        answer: asyncio.Future[list[Any] | BaseException] = asyncio.get_running_loop().create_future()
+        link.send([pack(args)], partial(_hand, answer))
+        try:
+            async with asyncio.timeout(self._answer_s):
+                outcome = await answer
+        except BaseException:
+            link.cut(redis_errors.ConnectionError("nobody waits for the answer"))
+            raise
+        self.give_back(link)
+        result = outcome if isinstance(outcome, BaseException) else outcome[0]
+        if isinstance(result, BaseException):
+            raise result
+        return result
 
     def leads_right(self, connection: Any) -> bool:
         """Whether a connection leads to the engine that is meant now; asked before each use."""
@@ -87,6 +110,11 @@ class Pool(BlockingConnectionPool):
         with suppress(TimeoutError):
             async with asyncio.timeout(GONE_S):
                 await asyncio.gather(*(link.gone.wait() for link in links))
+
+
+def _hand(answer: asyncio.Future[list[Any] | BaseException], outcome: list[Any] | BaseException) -> None:
+    if not answer.done():
+        answer.set_result(outcome)
 
 
 def open_client(pool: Pool) -> Redis:
