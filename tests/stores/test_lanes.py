@@ -170,6 +170,9 @@ async def test_a_node_that_is_down_takes_away_its_own_users_only_and_comes_back_
         assert await served(commands, USERS) == USERS
         down.kill()
         waiting = [asyncio.ensure_future(served(commands, lost)) for _ in range(5)]
+        assert await served(commands, others) == others
+        # From when it is known, what has no key goes elsewhere.
+        await eventually(lambda: any(lanes.away for lanes in commands._lanes.all))
         for _ in range(20):
             assert await served(commands, others) == others
             assert await commands.call("PING") == b"PONG"
