@@ -95,6 +95,7 @@ class Lane:
         self._retry: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._landing: asyncio.Future[None] | None = None
+        self._closed = False
 
     @property
     def away(self) -> bool:
@@ -141,7 +142,7 @@ class Lane:
 
     def _flush(self) -> None:
         self._flush_due = False
-        if self.away and not self._may_try():
+        if self._closed or (self.away and not self._may_try()):
             return
         most = 1 if self.away else self._max_in_flight
         while len(self._in_flight) < most and (batch := self._take()):
@@ -273,21 +274,24 @@ class Lane:
             expired += takewhile(lambda command: command.since <= late, flight.batch)
         if expired:
             self._owner.late(expired, away=self.away)
-        self._cut([flight for flight in self._in_flight if flight.started <= late])
-        self._sweeper = None if self.idle else loop.call_later(self._timeout_s / 10, self._sweep)
-
-    def _cut(self, flights: list[_Flight]) -> None:
-        for flight in flights:
-            # Opening one has a time-out of its own.
+        for flight in [flight for flight in self._in_flight if flight.started <= late]:
+            # Opening a link has a time-out of its own.
             if flight.link is not None:
                 flight.link.cut(redis_errors.TimeoutError("no answer in time"))
+        self._sweeper = None if self.idle else loop.call_later(self._timeout_s / 10, self._sweep)
 
     async def close(self) -> list[Command]:
-        """Wait for what travels; answers what still waits. Nothing may be sent afterwards."""
-        while self._in_flight:
-            self._landing = asyncio.get_running_loop().create_future()
-            await self._landing
-        for timer in (self._retry, self._sweeper):
-            if timer is not None:
-                timer.cancel()
+        """Wait for what travels; answers what still waits. Nothing is sent afterwards.
+
+        Nor is it when the wait is cancelled.
+        """
+        try:
+            while self._in_flight:
+                self._landing = asyncio.get_running_loop().create_future()
+                await self._landing
+        finally:
+            self._closed = True
+            for timer in (self._retry, self._sweeper):
+                if timer is not None:
+                    timer.cancel()
         return self.take_waiting()

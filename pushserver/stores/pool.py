@@ -29,6 +29,7 @@ class Pool(BlockingConnectionPool):
         self._answer_s: float | None = options.get("socket_timeout")
         self._links: set[Link] = set()
         self._idle: list[Link] = []
+        self._opening: set[Any] = set()
 
     # -- links
 
@@ -44,11 +45,14 @@ class Pool(BlockingConnectionPool):
     async def open_link(self) -> Link:
         """A new link, to be given back. Raises what redis-py raises when it cannot connect."""
         connection = self.make_connection()  # type: ignore[no-untyped-call] # redis-py's
+        self._opening.add(connection)
         try:
             await self.ensure_connection(connection)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
+        finally:
+            self._opening.discard(connection)
         link = Link(connection, self._forget)
         self._links.add(link)
         return link
@@ -106,6 +110,8 @@ class Pool(BlockingConnectionPool):
             return
         for link in links:
             link.cut(redis_errors.ConnectionError("the pool is closed"))
+        for connection in list(self._opening):
+            await connection.disconnect(nowait=True)
         await super().disconnect()
         with suppress(TimeoutError):
             async with asyncio.timeout(GONE_S):

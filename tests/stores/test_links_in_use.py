@@ -9,6 +9,7 @@ import pytest
 
 from pushserver.core.errors import StoreError, StoreRefusedError, StoreUnavailableError
 from pushserver.core.metrics import Metrics
+from pushserver.stores.client import connect
 from pushserver.stores.commands import Commands
 from tests.engines.redis_server import RedisServer
 from tests.engines.redis_tls import RedisTls
@@ -122,6 +123,27 @@ async def exchange_much(url: str) -> None:
         many = [str(number) for number in range(50_000)]
         await commands.call("RPUSH", "many", *many)
         assert [item.decode() for item in await commands.call("LRANGE", "many", 0, -1)] == many
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+@pytest.mark.gen_test
+async def test_when_closing_is_given_up_what_travels_fails_and_nothing_is_opened_any_more(
+    scheme: str,
+) -> None:
+    """An exit must not wait for an engine that hangs."""
+    async with ScriptedRedis(lambda _: b"") as server:
+        client = connect(server.url.replace("redis", scheme), timeout_ms=60_000, max_connections=8)
+        commands = Commands(client, Metrics(), timeout_s=60, max_in_flight=1)
+        travels = asyncio.ensure_future(outcomes(commands, 3))
+        await eventually(lambda: len(server.commands) == 3)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await commands.close()
+        await client.aclose()
+        assert kinds(await travels) == ["connection"] * 3
+        await eventually(lambda: server.open_connections == 0)
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("redis")]
+        assert server.connections == 1
 
 
 # -- many with one future
