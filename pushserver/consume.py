@@ -136,7 +136,7 @@ async def _stream(settings: Settings, metrics: Metrics) -> AsyncIterator[Source]
     consume, redis = settings.consume, settings.redis
     url = embedded_url(DATA_DIRECTORY / "valkey") if settings.development else redis.url.get_secret_value()
     client = connect(url, timeout_ms=redis.timeout_ms, max_connections=REDIS_CONNECTIONS)
-    commands = Commands(client, metrics, timeout_s=redis.timeout_ms / 1000)
+    commands = Commands(client, metrics, timeout_s=redis.timeout_ms / 1000, max_in_flight=REDIS_CONNECTIONS)
     source = StreamSource(
         ExposureStream(commands, Keys(redis.prefix).exposures, settings.exposure.spool_max),
         _consumer_name(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from pushserver.core.errors import StoreError, StoreUnavailableError
@@ -13,6 +13,15 @@ __all__ = ["Fault", "Gate", "hold", "refuse", "silence"]
 
 RunScript: TypeAlias = Callable[[str, Sequence[str], Sequence[Argument]], Awaitable[Any]]
 """`Commands.script`, or `Commands.publish`."""
+
+
+def _one_by_one(commands: Commands) -> None:
+    """Let `Commands.scripts` run each by what `Commands.script` is now."""
+
+    def scripts(name: str, calls: Iterable[tuple[Sequence[str], Sequence[Argument]]]) -> Awaitable[list[Any]]:
+        return asyncio.gather(*(commands.script(name, *call) for call in calls), return_exceptions=True)
+
+    commands.scripts = scripts  # type: ignore[method-assign]
 
 
 class Gate:
@@ -90,6 +99,7 @@ def hold(
     commands.script = holding(commands.script)  # type: ignore[method-assign]
     commands.publish = holding(commands.publish)  # type: ignore[method-assign]
     commands.call = held_call  # type: ignore[method-assign]
+    _one_by_one(commands)
     return gate
 
 
@@ -153,6 +163,7 @@ def refuse(
     commands.script = failing(commands.script)  # type: ignore[method-assign]
     commands.publish = failing(commands.publish)  # type: ignore[method-assign]
     commands.call = failing_call  # type: ignore[method-assign]
+    _one_by_one(commands)
     return fault
 
 
@@ -168,3 +179,4 @@ def silence(commands: Commands) -> None:
     commands.script = fail  # type: ignore[method-assign]
     commands.publish = fail  # type: ignore[method-assign]
     commands.call = fail  # type: ignore[method-assign]
+    _one_by_one(commands)

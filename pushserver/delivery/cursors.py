@@ -13,7 +13,6 @@ from itertools import islice
 from typing import NamedTuple
 
 from pushserver.core.clock import StoreClock
-from pushserver.core.errors import StoreError
 from pushserver.delivery.connection import Connection
 from pushserver.delivery.log_tail import LogTail
 from pushserver.stores.cursor import CursorStore
@@ -149,16 +148,13 @@ class Cursors:
         Those that failed go behind the others: the node of some users may be away, and not all nodes.
         """
         batch = dict(islice(self._due.items(), MAX_BATCH))
-        moves = (self._store.move(user, moved.position, make=moved.make) for user, moved in batch.items())
-        answers = await asyncio.gather(*moves, return_exceptions=True)
-        for (user, moved), answer in zip(batch.items(), answers, strict=True):
-            if isinstance(answer, StoreError):
+        faults = await self._store.move((user, *moved) for user, moved in batch.items())
+        for (user, moved), fault in zip(batch.items(), faults, strict=True):
+            if fault is not None:
                 self._due[user] = self._due.pop(user)
-            elif isinstance(answer, BaseException):
-                raise answer
             elif self._due[user] == moved:
                 del self._due[user]
-        return not any(answers)
+        return not any(faults)
 
 
 def _raise(where: dict[str, _Moved], user: str, moved: _Moved) -> None:

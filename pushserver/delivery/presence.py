@@ -18,7 +18,7 @@ from pushserver.core.clock import StoreClock
 from pushserver.core.errors import StoreError
 from pushserver.core.metrics import Metrics
 from pushserver.delivery.manager import Manager
-from pushserver.delivery.tasks import Tasks
+from pushserver.delivery.tasks import Tasks, together
 from pushserver.stores.presence import FirstPage, PresenceStore
 
 __all__ = ["Presence"]
@@ -197,9 +197,8 @@ class Presence:
         waiters = {user: self._waiters.pop(user, []) for user in batch}
         present = {user: waiters[user] for user in batch if self._manager.has(user)}
         absent = [user for user in batch if user not in present]
-        await asyncio.gather(
-            self._write_all(boot, present), *(self._remove(boot, user, waiters[user]) for user in absent)
-        )
+        removals = [self._remove(boot, user, waiters[user]) for user in absent]
+        await together([self._write_all(boot, present), *removals] if present else removals)
 
     async def _flush_one(self, user: str) -> FirstPage | None:
         """Flush a user who is here and indexed, now; None if it came to nothing and is to be tried again."""
@@ -218,7 +217,7 @@ class Presence:
             return
         if boot == self.boot:
             self._indexed.update(unindexed)
-        await asyncio.gather(*(self._write(boot, user, waiting) for user, waiting in users.items()))
+        await together([self._write(boot, user, waiting) for user, waiting in users.items()])
 
     async def _write(
         self, boot: int, user: str, waiting: Waiters, *, with_page: bool = False

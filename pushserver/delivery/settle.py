@@ -15,7 +15,7 @@ from pushserver.core.errors import SinkError, StoreError
 from pushserver.core.metrics import Metrics
 from pushserver.delivery.connection import Connection
 from pushserver.delivery.sent import INBOX, Sent
-from pushserver.delivery.tasks import Tasks
+from pushserver.delivery.tasks import Tasks, together
 from pushserver.exposure.event import Event, Exposure, Proof, build_events
 from pushserver.stores.inbox import Inbox
 
@@ -125,7 +125,7 @@ class Settler:
             else:
                 stored_elsewhere.append(item)
         self._pass(stored_elsewhere)
-        await asyncio.gather(*(self._remove(user, items) for user, items in of.items()))
+        await together([self._remove(user, items) for user, items in of.items()])
 
     def _pass(self, items: list[_Confirmed]) -> None:
         """What came from the log, or is stored nowhere, is settled by its exposure; the cursor follows."""

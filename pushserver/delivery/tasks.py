@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import structlog
 
 from pushserver.core.metrics import Metrics
 
-__all__ = ["Tasks"]
+__all__ = ["Tasks", "together"]
 
 log = structlog.get_logger(__name__)
 
@@ -58,3 +58,11 @@ class Tasks:
                 task.cancel()
             # Again, if one goes on: what closes a connection may take a cancellation for a time-out.
             await asyncio.wait(self._tasks, timeout=CANCEL_EVERY_S)
+
+
+async def together(steps: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Take the steps side by side; a single one costs no task."""
+    if len(steps) == 1:
+        await steps[0]
+    else:
+        await asyncio.gather(*steps)

@@ -82,11 +82,18 @@ class Cluster:
 
 
 def slot_of(args: Sequence[Any]) -> int | None:
-    """The slot of an encoded command's first key; None if it has no key. No command of ours crosses slots."""
-    if args[0] in _KEYLESS:
+    """The slot of a command's first key; None if it has no key. No command of ours crosses slots."""
+    name = _encoded(args[0])
+    if name in _KEYLESS:
         return None
-    at = _KEY_AFTER.get(args[0], 1)
-    return int(key_slot(args[args.index(b"STREAMS") + 1 if at is None else at]))
+    at = _KEY_AFTER.get(name, 1)
+    if at is None:
+        at = [_encoded(arg) for arg in args].index(b"STREAMS") + 1
+    return int(key_slot(_encoded(args[at])))
+
+
+def _encoded(arg: Any) -> Any:
+    return arg.encode() if isinstance(arg, str) else arg
 
 
 def _slots(answer: Any, asked: str) -> Iterable[tuple[int, Node]]:

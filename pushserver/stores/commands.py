@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from typing import Any
 
 import structlog
@@ -19,11 +19,13 @@ from pushserver.core.alarm import Alarm
 from pushserver.core.errors import StoreError, StoreRefusedError, StoreUnavailableError
 from pushserver.core.metrics import Metrics
 from pushserver.stores.cluster import Cluster
+from pushserver.stores.command import Command, Part, Whole, teach
 from pushserver.stores.faults import is_noscript, redirect, store_error
-from pushserver.stores.lane import Argument, Client, Command, Lane, teach
+from pushserver.stores.lane import Client, Lane
 from pushserver.stores.lanes import ClusterLanes, Lanes, NodeLanes, OneEngine
+from pushserver.stores.link import Argument
 from pushserver.stores.publish_lane import PublishLane
-from pushserver.stores.scripts import Script, script
+from pushserver.stores.scripts import script
 from pushserver.stores.seal import Durability, seal_of
 
 __all__ = ["Argument", "Commands"]
@@ -69,6 +71,8 @@ class Commands:
         )
         self._metrics = metrics
         self._max_waiting = max_waiting
+        self._room = 0
+        """So many commands may be sent before those that wait are counted anew."""
         self._alarm = Alarm()
         self.last_fault: float | None = None
         """Monotonic second until which the last fault lasted, so of the first answer after it; None at first.
@@ -84,11 +88,26 @@ class Commands:
 
         Raises `ValueError` at once for a text that UTF-8 cannot hold.
         """
-        return self._send(self._command(args, None))
+        return self._send(Command(args, asyncio.get_running_loop().create_future()))
 
     def script(self, name: str, keys: Sequence[str], args: Sequence[Argument]) -> Awaitable[Any]:
         """Run `lua/NAME.lua` with keys of one slot; an engine that does not know it is taught it once."""
         return self._send(self._script(name, keys, args, publishes=False))
+
+    def scripts(
+        self, name: str, calls: Iterable[tuple[Sequence[str], Sequence[Argument]]]
+    ) -> Awaitable[list[Any]]:
+        """Run a script like `script` once for each pair of keys and arguments.
+
+        Answers one list, in their order, with a `StoreError` where there is no answer, and raises none. That
+        costs one future, however many they are; each pair has a slot of its own.
+        """
+        text, calls = script(name), list(calls)
+        whole = Whole(len(calls))
+        for place, (keys, args) in enumerate(calls):
+            command = (b"EVALSHA", text.sha, len(keys), *keys, *args)
+            self._send(Part(command, whole, place, text))
+        return whole.answer
 
     def publish(self, name: str, keys: Sequence[str], args: Sequence[Argument]) -> Awaitable[Any]:
         """Run a script like `script`, in order, answered only when it is as durable as `durability` asks.
@@ -105,7 +124,8 @@ class Commands:
 
     async def on_each_node(self, *args: Argument) -> list[Any]:
         """Send a command without a key to every node of the engine; an answer for each, in no order."""
-        sent = [(lanes, self._command(args, None)) for lanes in await self._lanes.every()]
+        loop = asyncio.get_running_loop()
+        sent = [(lanes, Command(args, loop.create_future())) for lanes in await self._lanes.every()]
         for lanes, command in sent:
             lanes.send(command)
         return list(await asyncio.gather(*(command.answer for _, command in sent)))
@@ -119,7 +139,7 @@ class Commands:
             cursor = b"0"
             while True:
                 args = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT, "TYPE", kind)
-                command = self._command(args, None)
+                command = Command(args, asyncio.get_running_loop().create_future())
                 lanes.send(command)
                 cursor, page = await command.answer
                 if page:
@@ -148,21 +168,21 @@ class Commands:
         self, name: str, keys: Sequence[str], args: Sequence[Argument], *, publishes: bool
     ) -> Command:
         text = script(name)
-        return self._command(("EVALSHA", text.sha, len(keys), *keys, *args), text, publishes=publishes)
-
-    @staticmethod
-    def _command(args: tuple[Argument, ...], text: Script | None, *, publishes: bool = False) -> Command:
-        # Encoded one by one: in the pipeline, what cannot be encoded would fail its neighbours.
-        encoded = tuple(arg.encode() if isinstance(arg, str) else arg for arg in args)
-        loop = asyncio.get_running_loop()
-        return Command(encoded, loop.create_future(), text, loop.time(), publishes=publishes)
+        command = (b"EVALSHA", text.sha, len(keys), *keys, *args)
+        return Command(command, asyncio.get_running_loop().create_future(), text, publishes=publishes)
 
     def _send(self, command: Command) -> asyncio.Future[Any]:
-        if self.waiting >= self._max_waiting:
-            self._refuse([command], StoreUnavailableError("busy", "too many commands wait for Redis"))
-        else:
+        if self._room > 0 or self._has_room():
+            self._room -= 1
             self._lanes.send(command)
+        else:
+            self._refuse([command], StoreUnavailableError("busy", "too many commands wait for Redis"))
         return command.answer
+
+    def _has_room(self) -> bool:
+        # Lanes are many in a cluster: they are counted when as many were sent as there was room for.
+        self._room = self._max_waiting - self.waiting
+        return self._room > 0
 
     # -- what lanes tell
 
@@ -200,6 +220,7 @@ class Commands:
         known = fault.kind != "error" or "WRONGTYPE" in fault.reason
         if isinstance(fault, StoreRefusedError) and known and self._alarm.due():
             keys = command.args[3:4] if command.args[0] in {b"EVALSHA", b"EVAL"} else command.args[1:2]
+            keys = tuple(key.encode() if isinstance(key, str) else key for key in keys)
             log.error("redis.refused", kind=fault.kind, reason=fault.reason, keys=keys)
 
     def lost(self, batch: list[Command], error: BaseException) -> None:
@@ -222,6 +243,7 @@ class Commands:
         return fault
 
     def _refuse(self, commands: list[Command], fault: StoreError) -> None:
-        self._metrics.redis_errors.labels(fault.kind).inc(len(commands))
-        for command in commands:
+        wanted = [command for command in commands if command.is_wanted()]
+        self._metrics.redis_errors.labels(fault.kind).inc(len(wanted))
+        for command in wanted:
             command.refuse(fault)

@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections import deque
-from collections.abc import Iterable
+from functools import partial
 from itertools import takewhile
 from typing import Any, Protocol
 
 import structlog
+from redis import exceptions as redis_errors
 
-from pushserver.core.errors import StoreError
+from pushserver.stores.command import Command
 from pushserver.stores.faults import NOT_READY
-from pushserver.stores.scripts import Script
+from pushserver.stores.link import Link, pack
+from pushserver.stores.pool import Pool
 
-__all__ = ["Argument", "Client", "Command", "Lane", "Owner", "teach"]
-
-Argument = str | bytes | int | float
+__all__ = ["Client", "Lane", "Owner"]
 
 log = structlog.get_logger(__name__)
 
 MAX_PIPELINE = 500
-"""Commands in a pipeline at most: building and reading one must not hold the loop (about 15 us each)."""
+"""Commands in a pipeline at most: building and reading one must not hold the loop."""
+_ASKING = pack(("ASKING",))
 
 
 class Client(Protocol):
@@ -35,62 +35,7 @@ class Client(Protocol):
 
     @property
     def connection_pool(self) -> Any:
-        """Where its connections are."""
-
-    def pipeline(self, transaction: Any = ...) -> Any:
-        """A pipeline that is not a transaction."""
-
-
-class Command:
-    """A command on its way, and the future of its answer."""
-
-    __slots__ = ("answer", "args", "asking", "publishes", "redirects", "script", "since")
-
-    def __init__(
-        self,
-        args: tuple[Argument, ...],
-        answer: asyncio.Future[Any],
-        script: Script | None,
-        since: float,
-        *,
-        publishes: bool,
-    ) -> None:
-        self.args = args
-        self.answer = answer
-        self.script = script
-        self.since = since
-        self.publishes = publishes
-        """Takes the publish lane."""
-        self.asking = False
-        """Sent behind ASKING, to the node that a slot is moving to."""
-        self.redirects = 0
-
-    def send_text(self, script: Script) -> None:
-        """Send the whole script next time, which also teaches it to the engine."""
-        self.args = (b"EVAL", script.text, *self.args[2:])
-        self.script = None
-
-    def resolve(self, result: Any) -> None:
-        """Hand the answer to whoever still waits for it."""
-        if not self.answer.done():
-            self.answer.set_result(result)
-
-    def refuse(self, fault: StoreError) -> None:
-        """Hand the error to whoever still waits."""
-        if not self.answer.done():
-            # One instance for each waiter: a traceback grows on the instance each time it is raised.
-            self.answer.set_exception(type(fault)(fault.kind, fault.reason))
-            # Whoever was cancelled meanwhile looks no more; that is no "exception never retrieved".
-            self.answer.exception()
-
-
-def teach(commands: Iterable[Command]) -> None:
-    """Let the first command of each script carry its text; the others follow on the same connection."""
-    taught: set[str] = set()
-    for command in commands:
-        if command.script is not None and command.script.name not in taught:
-            taught.add(command.script.name)
-            command.send_text(command.script)
+        """Where its links are: a `Pool`."""
 
 
 class Owner(Protocol):
@@ -106,11 +51,26 @@ class Owner(Protocol):
         """These were not answered in time; some may have been resolved meanwhile."""
 
 
+class _Flight:
+    """A pipeline on its way."""
+
+    __slots__ = ("batch", "link", "started", "trying")
+
+    def __init__(self, batch: list[Command], started: float, *, trying: bool) -> None:
+        self.batch = batch
+        self.started = started
+        self.trying = trying
+        """It left while the engine was away."""
+        self.link: Link | None = None
+        """None while one is opened for it."""
+
+
 class Lane:
     """Sends commands in the order given, at most `max_in_flight` pipelines at a time.
 
     Every command is answered or fails within `timeout_s` and a tenth: with kind `timeout`, or `away` if the
-    engine was known to be away.
+    engine was known to be away. A pipeline that is not answered as a whole in that time is cut, and so is the
+    link it travels on.
 
     After a round trip that failed as a whole, or that says the engine is not ready (loading, read-only),
     the engine counts as away: one pipeline at a time tries it, with a pause of 0.1 to 1 s between two tries
@@ -118,19 +78,24 @@ class Lane:
     """
 
     def __init__(self, client: Client, owner: Owner, *, timeout_s: float, max_in_flight: int) -> None:
-        self._client = client
+        self._pool: Pool = client.connection_pool
         self._owner = owner
         self._timeout_s = timeout_s
         self._max_in_flight = max_in_flight
         self._waiting: deque[Command] = deque()
-        self._in_flight: dict[asyncio.Task[None], list[Command]] = {}
+        self._in_flight: set[_Flight] = set()
+        self._opening: set[asyncio.Task[None]] = set()
         self._flush_due = False
+        self._now = 0.0
+        """Second of the loop in which the flush became due."""
         self._pause_s = 0.0
         self._most = MAX_PIPELINE
         """Commands in a pipeline now: fewer after a try was lost, for its answers may have been too large."""
         self._try_at = 0.0
         self._retry: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
+        self._landing: asyncio.Future[None] | None = None
+        self._closed = False
 
     @property
     def away(self) -> bool:
@@ -152,11 +117,10 @@ class Lane:
     def send(self, command: Command) -> None:
         """Send at the end of this turn of the loop."""
         self._waiting.append(command)
-        if self._sweeper is None:
-            self._sweep()
         if not self._flush_due:
-            self._flush_due = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._flush_soon()
+        if not command.since:
+            command.since = self._now
 
     def send_first(self, commands: list[Command]) -> None:
         """Send commands of this lane once more, before all others, in this order."""
@@ -168,22 +132,28 @@ class Lane:
         self._waiting.clear()
         return taken
 
+    def _flush_soon(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._flush_due = True
+        self._now = loop.time()
+        loop.call_soon(self._flush)
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(self._timeout_s / 10, self._sweep)
+
     def _flush(self) -> None:
         self._flush_due = False
-        if self.away and not self._may_try():
+        if self._closed or (self.away and not self._may_try()):
             return
         most = 1 if self.away else self._max_in_flight
         while len(self._in_flight) < most and (batch := self._take()):
-            task = asyncio.get_running_loop().create_task(self._round_trip(batch), name="redis round trip")
-            self._in_flight[task] = batch
-            task.add_done_callback(self._landed)
+            self._depart(_Flight(batch, asyncio.get_running_loop().time(), trying=self.away))
 
     def _take(self) -> list[Command]:
         batch: list[Command] = []
         while self._waiting and len(batch) < self._most:
             command = self._waiting.popleft()
             # What nobody waits for any more is not worth sending.
-            if not command.answer.done():
+            if command.is_wanted():
                 batch.append(command)
         return batch
 
@@ -201,43 +171,44 @@ class Lane:
 
     # -- the round trip
 
-    async def _round_trip(self, batch: list[Command]) -> None:
-        started, trying = time.monotonic(), self.away
-        try:
-            results = await self._execute(batch)
-        except BaseException as error:
-            self._lost(trying)
-            self._owner.lost(batch, error)
-            if isinstance(error, Exception):
-                await self._reconnect()
-                return
-            raise
-        kinds = self._owner.answered(self, batch, results, time.monotonic() - started)
-        if kinds & NOT_READY:
-            self._lost(trying)
-            await self._reconnect()
+    def _depart(self, flight: _Flight) -> None:
+        self._in_flight.add(flight)
+        link = self._pool.idle_link()
+        if link is not None:
+            self._board(flight, link)
             return
-        self._pause_s = 0.0
-        self._most = min(MAX_PIPELINE, self._most * 2)
-        if "durability" in kinds:
-            # Its replicas may have left with another master.
-            await self._reconnect()
+        task = asyncio.get_running_loop().create_task(self._open(flight), name="redis link")
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
 
-    async def _execute(self, batch: list[Command]) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
-        self._fill(pipeline, batch)
-        async with asyncio.timeout(self._timeout_s):
-            results: list[Any] = await pipeline.execute(raise_on_error=False)
-        return self._results(batch, results)
+    async def _open(self, flight: _Flight) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                link = await self._pool.open_link()
+        except BaseException as error:
+            self._landed(flight, error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._board(flight, link)
 
-    def _fill(self, pipeline: Any, batch: list[Command]) -> None:
+    def _board(self, flight: _Flight, link: Link) -> None:
+        flight.link = link
+        link.send(self._parts(flight.batch), partial(self._landed, flight))
+
+    def _parts(self, batch: list[Command]) -> list[bytes]:
+        """What is sent for a batch, each part answered by one answer."""
+        parts = []
         for command in batch:
             if command.asking:
-                pipeline.execute_command("ASKING")
-            pipeline.execute_command(*command.args)
+                parts.append(_ASKING)
+            parts.append(command.packed)
+        return parts
 
     def _results(self, batch: list[Command], answers: list[Any]) -> list[Any]:
-        """The answer of each command, of all that the pipeline brought."""
+        """The answer of each command, of all that came for `_parts`."""
+        if len(answers) == len(batch):
+            return answers
         left = iter(answers)
         results = []
         for command in batch:
@@ -246,25 +217,48 @@ class Lane:
             results.append(next(left))
         return results
 
-    async def _reconnect(self) -> None:
-        # After a failover the old master may hang, or answer under an address that now leads to another.
-        await self._client.connection_pool.disconnect(inuse_connections=False)
+    def _landed(self, flight: _Flight, outcome: list[Any] | BaseException) -> None:
+        self._in_flight.discard(flight)
+        if flight.link is not None:
+            self._pool.give_back(flight.link)
+        try:
+            if isinstance(outcome, BaseException):
+                self._lost(flight)
+                self._owner.lost(flight.batch, outcome)
+            else:
+                self._answered(flight, outcome)
+        except Exception as error:
+            log.error("redis.batch_broken", error=repr(error))
+        if self._waiting and not self._flush_due:
+            # Not now: those who were just answered may ask for more.
+            self._flush_soon()
+        if self._landing is not None and not self._landing.done():
+            self._landing.set_result(None)
 
-    def _lost(self, trying: bool) -> None:
+    def _answered(self, flight: _Flight, answers: list[Any]) -> None:
+        results = self._results(flight.batch, answers)
+        seconds = asyncio.get_running_loop().time() - flight.started
+        kinds = self._owner.answered(self, flight.batch, results, seconds)
+        if kinds & NOT_READY:
+            self._lost(flight)
+            return
+        self._pause_s = 0.0
+        self._most = min(MAX_PIPELINE, self._most * 2)
+        if "durability" in kinds:
+            # Its replicas may have left with another master.
+            self._pool.drop_idle()
+
+    def _lost(self, flight: _Flight) -> None:
         # What was on its way when the engine went away is no try of its own: all of it fails at once.
-        grown = self._pause_s * 2 if trying else self._pause_s
+        grown = self._pause_s * 2 if flight.trying else self._pause_s
         self._pause_s = min(1.0, max(0.1, grown))
-        if trying:
+        if flight.trying:
             self._most = max(1, self._most // 2)
         # Jitter, so that the pods of a cluster do not come back in step. No secret hangs on it.
         pause = self._pause_s * random.uniform(0.5, 1.0)  # noqa: S311
         self._try_at = asyncio.get_running_loop().time() + pause
-
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        del self._in_flight[task]
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("redis.batch_broken", error=repr(error))
-        self._flush()
+        # After a failover the old master may hang, or answer under an address that now leads to another.
+        self._pool.drop_idle()
 
     # -- time-outs
 
@@ -275,18 +269,29 @@ class Lane:
         expired: list[Command] = []
         while self._waiting and self._waiting[0].since <= late:
             expired.append(self._waiting.popleft())
-        for batch in self._in_flight.values():
+        for flight in self._in_flight:
             # Its pipeline goes on, and what comes back for them is dropped.
-            expired += takewhile(lambda command: command.since <= late, batch)
+            expired += takewhile(lambda command: command.since <= late, flight.batch)
         if expired:
             self._owner.late(expired, away=self.away)
+        for flight in [flight for flight in self._in_flight if flight.started <= late]:
+            # Opening a link has a time-out of its own.
+            if flight.link is not None:
+                flight.link.cut(redis_errors.TimeoutError("no answer in time"))
         self._sweeper = None if self.idle else loop.call_later(self._timeout_s / 10, self._sweep)
 
     async def close(self) -> list[Command]:
-        """Wait for what travels; answers what still waits. Nothing may be sent afterwards."""
-        while self._in_flight:
-            await asyncio.gather(*self._in_flight, return_exceptions=True)
-        for timer in (self._retry, self._sweeper):
-            if timer is not None:
-                timer.cancel()
+        """Wait for what travels; answers what still waits. Nothing is sent afterwards.
+
+        Nor is it when the wait is cancelled.
+        """
+        try:
+            while self._in_flight:
+                self._landing = asyncio.get_running_loop().create_future()
+                await self._landing
+        finally:
+            self._closed = True
+            for timer in (self._retry, self._sweeper):
+                if timer is not None:
+                    timer.cancel()
         return self.take_waiting()

@@ -13,8 +13,9 @@ from typing import Protocol
 import structlog
 
 from pushserver.stores.cluster import Cluster, Node, slot_of
+from pushserver.stores.command import Command
 from pushserver.stores.faults import Redirect
-from pushserver.stores.lane import Client, Command, Lane
+from pushserver.stores.lane import Client, Lane
 
 __all__ = ["ClusterLanes", "Lanes", "NodeLanes", "OneEngine"]
 
@@ -138,6 +139,7 @@ class ClusterLanes:
         self._next = 0.0
         self._silent = False
         """Every node was asked for the map, none answered, and none has answered anything since."""
+        self._closed = False
 
     @property
     def all(self) -> Sequence[NodeLanes]:
@@ -184,7 +186,7 @@ class ClusterLanes:
 
     def doubt(self) -> None:
         """A node failed or lost a slot: read the map anew, as soon as it may be read again."""
-        if self._learning is None:
+        if self._learning is None and not self._closed:
             loop = asyncio.get_running_loop()
             self._learning = loop.create_task(self._learn_at(self._next), name="redis cluster map")
             self._learning.add_done_callback(self._learned)
@@ -227,7 +229,10 @@ class ClusterLanes:
 
     async def close(self) -> list[Command]:
         """Wait for what travels; answers what was never sent."""
+        self._closed = True
         if self._learning is not None:
             self._learning.cancel()
             await asyncio.gather(self._learning, return_exceptions=True)
-        return [command for lanes in self.all for command in await lanes.close()]
+        # All at once: if the wait is cancelled, each of them is closed all the same.
+        left = await asyncio.gather(*(lanes.close() for lanes in self.all))
+        return [command for commands in left for command in commands]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pushserver.stores.lane import Client, Command, Lane, Owner, teach
+from pushserver.stores.command import Command, teach
+from pushserver.stores.lane import Client, Lane, Owner
+from pushserver.stores.link import pack
 from pushserver.stores.seal import Seal
 
 __all__ = ["PublishLane"]
@@ -23,18 +25,17 @@ class PublishLane(Lane):
         super().__init__(client, owner, timeout_s=timeout_s, max_in_flight=1)
         self._seal = seal
 
-    def _fill(self, pipeline: Any, batch: list[Command]) -> None:
+    def _parts(self, batch: list[Command]) -> list[bytes]:
         # Not when the engine says NOSCRIPT: meanwhile it would carry out later commands of scripts it knows.
         teach(batch)
-        super()._fill(pipeline, batch)
-        if self._seal is not None:
-            pipeline.execute_command(*self._seal.command)
+        parts = super()._parts(batch)
+        return parts if self._seal is None else [*parts, pack(self._seal.command)]
 
     def _results(self, batch: list[Command], answers: list[Any]) -> list[Any]:
         if self._seal is None:
             return super()._results(batch, answers)
         fault = self._seal.broken(answers[-1])
-        results = super()._results(batch, answers)
+        results = super()._results(batch, answers[:-1])
         if fault is None:
             return results
         return [result if isinstance(result, Exception) else fault for result in results]

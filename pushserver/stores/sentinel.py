@@ -121,10 +121,14 @@ class MasterPool(Pool):
 
     async def ensure_connection(self, connection: Any) -> None:
         """What is done with each connection before its use: here, close it if it leads elsewhere."""
-        self._look_soon()
-        if (connection.host, connection.port) != self._sentinels.latest:
+        if not self.leads_right(connection):
             await connection.disconnect(nowait=True)
         await super().ensure_connection(connection)
+
+    def leads_right(self, connection: Any) -> bool:
+        """Whether it leads to the master, as far as that is known; sentinels are asked now and then."""
+        self._look_soon()
+        return bool((connection.host, connection.port) == self._sentinels.latest)
 
     def _look_soon(self) -> None:
         # Beside the commands: sentinels that hang hold up none.

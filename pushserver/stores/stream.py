@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import cast
 
 from redis.asyncio import Redis
 from redis.crc import key_slot
@@ -11,6 +12,7 @@ from redis.crc import key_slot
 from pushserver.core.errors import StoreError
 from pushserver.stores.cluster import Cluster
 from pushserver.stores.faults import CLIENT_ERRORS, redirect, store_error
+from pushserver.stores.pool import Pool
 
 __all__ = ["Entry", "StreamReader", "fields_of", "position_of", "stream_id"]
 
@@ -53,7 +55,7 @@ class StreamReader:
         command = ("XREAD", "COUNT", count, "BLOCK", self._block_ms, "STREAMS", key, stream_id(after))
         try:
             async with asyncio.timeout(self._timeout_s):
-                answer = await self._node(key).execute_command(*command)  # type: ignore[no-untyped-call]
+                answer = await self._pool(key).ask(*command)
         except CLIENT_ERRORS as error:
             raise await self._fault(error) from None
         except TimeoutError as error:
@@ -61,10 +63,11 @@ class StreamReader:
         _heed_cancel()
         return [(position_of(entry_id), fields) for entry_id, fields in answer[0][1]] if answer else []
 
-    def _node(self, key: str) -> Redis:
-        if isinstance(self._client, Cluster):
-            return self._client.client(self._client.node_of(int(key_slot(key.encode()))))
-        return self._client
+    def _pool(self, key: str) -> Pool:
+        client = self._client
+        if isinstance(client, Cluster):
+            client = client.client(client.node_of(int(key_slot(key.encode()))))
+        return cast(Pool, client.connection_pool)
 
     async def _fault(self, error: Exception) -> StoreError:
         """The error; of a cluster, the next read asks whom the map then names."""

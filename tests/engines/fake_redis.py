@@ -7,13 +7,16 @@ that can be killed or frozen. What hangs on those is tested on real engines only
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import hiredis
 from fakeredis import FakeAsyncRedis, FakeServer
 
 from pushserver.stores import scripts
-from pushserver.stores.lane import Argument
+from pushserver.stores.link import Landed
 
 __all__ = ["FakeRedis"]
 
@@ -24,33 +27,47 @@ _BODIES = {
 
 
 class FakeRedis:
-    """Looks like the client of `pushserver.stores.client`."""
+    """Looks like the client of `pushserver.stores.client`, and like its pool and the links in it."""
+
+    closed = False
 
     def __init__(self) -> None:
         self._redis = FakeAsyncRedis(server=FakeServer(version=(7,)), protocol=2)
         self._redis.response_callbacks.clear()
-        self.connection_pool = self._redis.connection_pool
+        self.connection_pool = self
+        self._travelling: set[asyncio.Task[None]] = set()
 
-    def pipeline(self, transaction: bool) -> FakePipeline:
-        """A pipeline that runs scripts without their headers."""
-        return FakePipeline(self._redis.pipeline(transaction=transaction))
+    def idle_link(self) -> FakeRedis:
+        """One that takes any number of batches at a time."""
+        return self
+
+    def give_back(self, link: FakeRedis) -> None:
+        """It is free anyway."""
+
+    def drop_idle(self) -> None:
+        """There is nothing to be closed."""
+
+    def send(self, parts: Sequence[bytes], landed: Landed) -> None:
+        """Carry out packed commands."""
+        task = asyncio.ensure_future(self._execute(parts, landed))
+        self._travelling.add(task)
+        task.add_done_callback(self._travelling.discard)
+
+    async def _execute(self, parts: Sequence[bytes], landed: Landed) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        commands = hiredis.Reader()
+        for part in parts:
+            commands.feed(part)
+            pipeline.execute_command(*_without_header(commands.gets()))
+        landed(await pipeline.execute(raise_on_error=False))
 
     async def aclose(self) -> None:
         """Forget everything."""
         await self._redis.aclose()
 
 
-class FakePipeline:
-    """Turns EVALSHA and EVAL into EVAL of the text below the header."""
-
-    def __init__(self, pipeline: Any) -> None:
-        self._pipeline = pipeline
-
-    def execute_command(self, *args: Argument) -> None:
-        if args[0] in {b"EVAL", b"EVALSHA"}:
-            name = args[1].encode() if isinstance(args[1], str) else bytes(args[1])
-            args = (b"EVAL", _BODIES[name], *args[2:])
-        self._pipeline.execute_command(*args)
-
-    async def execute(self, raise_on_error: bool) -> Any:
-        return await self._pipeline.execute(raise_on_error=raise_on_error)
+def _without_header(args: list[Any]) -> list[Any]:
+    """EVALSHA and EVAL become EVAL of the text below the header."""
+    if args[0] in {b"EVAL", b"EVALSHA"}:
+        return [b"EVAL", _BODIES[args[1]], *args[2:]]
+    return args

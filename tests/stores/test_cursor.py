@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from unittest.mock import ANY
 
 import pytest
 
 from pushserver.stores.commands import Commands
 from pushserver.stores.cursor import CursorStore
 from pushserver.stores.keys import CURSOR_TTL_S, Keys
+from tests.gate import refuse
 
 
 @pytest.fixture
@@ -51,14 +53,27 @@ async def test_a_cursor_moves_forward_and_never_back(cursors: CursorStore) -> No
         (at(11) - 1, at(11) - 1),
         (at(11), at(11)),
     ):
-        await cursors.move("alice", step, make=True)
+        await cursors.move([("alice", step, True)])
         assert await cursors.start("alice", 0) == then
 
 
 @pytest.mark.gen_test
 async def test_the_furthest_of_concurrent_moves_stays(cursors: CursorStore) -> None:
-    await asyncio.gather(*(cursors.move("alice", at(5, seq), make=True) for seq in (3, 9, 1, 7)))
+    await asyncio.gather(*(cursors.move([("alice", at(5, seq), True)]) for seq in (3, 9, 1, 7)))
     assert await cursors.start("alice", 0) == at(5, 9)
+
+
+@pytest.mark.gen_test
+async def test_many_are_moved_at_once_and_each_has_its_own_answer(
+    cursors: CursorStore, commands: Commands
+) -> None:
+    users = [f"u-{number}" for number in range(1200)]
+    assert await cursors.move((user, at(9), True) for user in users) == [None] * 1200
+    assert await cursors.move([]) == []
+    fault = refuse(commands, "cursor_move", only=lambda arguments: "{u-1}" in str(arguments[0]))
+    assert await cursors.move((user, at(10), True) for user in users[:3]) == [None, ANY, None]
+    assert fault.count == 1
+    assert [await cursors.start(user, 0) for user in users[:3]] == [at(10), at(9), at(10)]
 
 
 @pytest.mark.gen_test
@@ -70,8 +85,8 @@ async def test_each_look_and_each_move_prolongs_a_cursors_life(
     assert CURSOR_TTL_S - 5 < await commands.call("TTL", key) <= CURSOR_TTL_S
     for step in (
         cursors.start("alice", at(1)),
-        cursors.move("alice", at(8), make=True),
-        cursors.move("alice", at(2), make=True),
+        cursors.move([("alice", at(8), True)]),
+        cursors.move([("alice", at(2), True)]),
     ):
         await commands.call("EXPIRE", key, 10)
         await step
@@ -88,7 +103,7 @@ async def test_a_cursor_that_is_no_log_id_is_written_over(
     assert await cursors.start("alice", at(7)) == at(7)
     assert await cursors.start("alice", at(9)) == at(7)
     await commands.call("SET", keys.cursor("alice"), foreign)
-    await cursors.move("alice", at(8), make=True)
+    assert await cursors.move([("alice", at(8), True)]) == [None]
     assert await cursors.start("alice", at(9)) == at(8)
 
 
@@ -98,7 +113,7 @@ async def test_a_key_of_another_type_is_written_over(
 ) -> None:
     """A move that is refused for ever would hold each drain until its deadline."""
     await commands.call("RPUSH", keys.cursor("alice"), "x")
-    await cursors.move("alice", at(8), make=True)
+    assert await cursors.move([("alice", at(8), True)]) == [None]
     assert await cursors.start("alice", at(9)) == at(8)
     await commands.call("DEL", keys.cursor("alice"))
     await commands.call("RPUSH", keys.cursor("alice"), "x")

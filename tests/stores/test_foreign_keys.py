@@ -220,7 +220,7 @@ async def test_a_key_of_another_type_raises_nothing_but_store_errors_and_harms_n
             inbox.absolve(user),
             inbox.put_back(user, "1"),
             cursors.start(user, 5),
-            cursors.move(user, 6, make=True),
+            cursors.move([(user, 6, True)]),
             presence.remove(1, user),
             return_exceptions=True,
         )
@@ -257,7 +257,7 @@ async def test_what_is_no_cursor_is_a_place_that_the_caller_names_and_is_written
     else:
         await commands.call("SET", key, held)
     assert await cursors.start("alice", 5) == 5
-    await cursors.move("alice", 7, make=True)
+    assert await cursors.move([("alice", 7, True)]) == [None]
     assert await cursors.start("alice", 5) == 7
 
 
@@ -266,8 +266,8 @@ async def test_a_cursor_of_another_type_moves_on_at_once(commands: Commands, key
     """Were it an error, the cursors would be written over and over, and a drain would never end."""
     cursors = CursorStore(commands, keys)
     await make_wrong_type(commands, keys.cursor("alice"))
-    await cursors.move("alice", 7, make=False)
-    await cursors.move("alice", 7, make=True)
+    assert await cursors.move([("alice", 7, False)]) == [None]
+    assert await cursors.move([("alice", 7, True)]) == [None]
     assert await cursors.start("alice", 5) == 7
 
 

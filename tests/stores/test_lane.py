@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import pytest
 from redis import Redis
@@ -11,6 +12,7 @@ from redis import Redis
 from pushserver.core.errors import StoreError, StoreRefusedError, StoreUnavailableError
 from pushserver.core.metrics import Metrics
 from pushserver.stores.commands import Commands
+from pushserver.stores.link import Landed
 from tests.engines.ports import free_port
 from tests.engines.redis_server import RedisServer
 from tests.engines.scripted_redis import HANG_UP, ScriptedRedis
@@ -159,7 +161,9 @@ async def test_however_many_ask_an_engine_that_is_away_is_tried_less_than_ten_ti
 
 
 class Nobody:
-    """A client whose pipelines fail; counts how many travel at a time."""
+    """A client whose only link fails each batch after a while; counts how many travel at a time."""
+
+    closed = False
 
     def __init__(self) -> None:
         self.connection_pool = self
@@ -167,21 +171,23 @@ class Nobody:
         self.most = 0
         self.sizes: list[int] = []
 
-    def pipeline(self, transaction: bool) -> Nobody:
-        self.sizes.append(0)
+    def idle_link(self) -> Nobody:
         return self
 
-    def execute_command(self, *args: object) -> None:
-        self.sizes[-1] += 1
-
-    async def execute(self, raise_on_error: bool) -> list[object]:
+    def send(self, parts: Sequence[bytes], landed: Landed) -> None:
+        self.sizes.append(len(parts))
         self.travelling += 1
         self.most = max(self.most, self.travelling)
-        await asyncio.sleep(0.01)
-        self.travelling -= 1
-        raise ConnectionError
+        asyncio.get_running_loop().call_later(0.01, self._fail, landed)
 
-    async def disconnect(self, inuse_connections: bool) -> None:
+    def _fail(self, landed: Landed) -> None:
+        self.travelling -= 1
+        landed(ConnectionError())
+
+    def give_back(self, link: Nobody) -> None:
+        """It is free anyway."""
+
+    def drop_idle(self) -> None:
         """It has no connections."""
 
 

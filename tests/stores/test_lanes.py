@@ -139,7 +139,7 @@ async def publishing_life(commands: Commands, keys: Keys, user: str, pod: str, b
     assert await feeds.open(boot) is not None
     assert await feeds.append(pod, Hints([Hint(user, 1, "m-1")])) is Reach.TAKEN
     assert await cursors.start(user, 5) == 5
-    await cursors.move(user, 7, make=False)
+    assert await cursors.move([(user, 7, False)]) == [None]
     assert await cursors.start(user, 5) == 7
     assert await log.append(f"{user}-log", {}, "", 0)
     assert not await log.append(f"{user}-log", {}, "", 0)
@@ -170,6 +170,9 @@ async def test_a_node_that_is_down_takes_away_its_own_users_only_and_comes_back_
         assert await served(commands, USERS) == USERS
         down.kill()
         waiting = [asyncio.ensure_future(served(commands, lost)) for _ in range(5)]
+        assert await served(commands, others) == others
+        # From when it is known, what has no key goes elsewhere.
+        await eventually(lambda: any(lanes.away for lanes in commands._lanes.all))
         for _ in range(20):
             assert await served(commands, others) == others
             assert await commands.call("PING") == b"PONG"

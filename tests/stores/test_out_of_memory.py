@@ -135,7 +135,7 @@ async def test_users_keep_their_place_in_the_log(commands: Commands, memory: Mem
     cursors = CursorStore(commands, keys)
     await memory.fill(forget_scripts=True)
     assert await cursors.start("alice", 5) == 5
-    await cursors.move("alice", 7, make=False)
+    assert await cursors.move([("alice", 7, False)]) == [None]
     assert await cursors.start("alice", 5) == 7
 
 
