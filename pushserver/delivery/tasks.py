@@ -60,7 +60,7 @@ class Tasks:
             await asyncio.wait(self._tasks, timeout=CANCEL_EVERY_S)
 
 
-async def together(steps: Sequence[Coroutine[Any, Any, None]]) -> None:
+async def together(steps: Sequence[Coroutine[Any, Any, object]]) -> None:
     """Take the steps side by side; a single one costs no task."""
     if len(steps) == 1:
         await steps[0]
