@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
 import structlog
@@ -166,10 +166,10 @@ def _bind(settings: Settings) -> list[socket.socket]:
         raise ConfigError("consume.port", f"{host}:{port} cannot be used: {error.strerror}") from None
 
 
-async def _within(seconds: float, work: object) -> None:
+async def _within(seconds: float, work: Awaitable[object]) -> None:
     try:
         async with asyncio.timeout(seconds):
-            await work  # type: ignore[misc]
+            await work
     except TimeoutError:
         log.warning("consume.left_behind", after_s=seconds)
 

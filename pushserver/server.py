@@ -10,7 +10,7 @@ import gc
 import signal
 import socket
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any
 
 import structlog
@@ -275,11 +275,11 @@ def tell_stray(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None
         loop.default_exception_handler(context)
 
 
-async def _within(deadline: float, work: object) -> bool:
+async def _within(deadline: float, work: Awaitable[object]) -> bool:
     """Await `work` until `deadline` (loop time); False if it was not done by then, or Redis refused."""
     try:
         async with asyncio.timeout_at(deadline):
-            await work  # type: ignore[misc]
+            await work
     except (TimeoutError, StoreError):
         return False
     return True
