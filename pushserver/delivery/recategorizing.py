@@ -23,7 +23,7 @@ __all__ = ["Recategorizing"]
 log = structlog.get_logger(__name__)
 
 WAIT_S = 0.5
-"""How long what is for those only who are live waits for users who are being moved."""
+"""How long what is for those only who are live waits for a user who is being moved."""
 
 
 class Recategorizing:
@@ -36,6 +36,8 @@ class Recategorizing:
         self._changed: dict[str, bool] = {}
         """Users whose categories are being read -> whether they changed once more meanwhile."""
         self._moved = asyncio.Event()
+        self._wait_until = 0.0
+        """Second of the loop up to which it is waited for those who are being moved now."""
 
     @property
     def moving(self) -> list[str]:
@@ -48,9 +50,12 @@ class Recategorizing:
             await self._next_moved()
 
     async def all_moved(self) -> None:
-        """Return when nobody is being moved, or after half a second."""
+        """Return when nobody is being moved, or half a second after the last change.
+
+        Once: where a change takes longer, because its node is away, nothing else waits for it again.
+        """
         with suppress(TimeoutError):
-            async with asyncio.timeout(WAIT_S):
+            async with asyncio.timeout_at(self._wait_until):
                 while self._changed:
                     await self._next_moved()
 
@@ -64,6 +69,7 @@ class Recategorizing:
             self._changed[user] = True
         elif self._manager.has(user):
             self._changed[user] = True
+            self._wait_until = asyncio.get_running_loop().time() + WAIT_S
             self._tasks.spawn(self._move(user), "recategorize")
 
     async def _move(self, user: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pushserver.delivery.feed import READ_AT_ONCE
 from pushserver.stores.feed_entry import Kick
 from tests.client import Client
 from tests.delivery.log_rig import to_categories
@@ -110,6 +111,27 @@ async def test_what_is_for_the_live_only_waits_for_who_is_being_moved(redis_serv
         await tell(pod, "m-new", VIP_2, offline=False)
         move.open()
         await comes(client, "m-new")
+
+
+@pytest.mark.gen_test
+async def test_a_change_that_takes_long_holds_up_what_is_for_the_live_only_once(
+    redis_server: RedisServer,
+) -> None:
+    """Its node may be away, and hints to everybody stand behind in the same feed."""
+    async with pod_and_alice(redis_server) as (pod, client):
+        bob = await pod.connect("bob")
+        await bob.until("live")
+        move = hold_move(pod)
+        await pod.app.users.set_categories("alice", VIP_2)
+        await move.reached.wait()
+        # More than one read brings: of one read, hints come first.
+        for number in range(2 * READ_AT_ONCE):
+            await tell(pod, f"m-{number}", {"vip": ("9",)}, offline=False)
+        await pod.send("bob", "hello", "m-bob")
+        # If each of them waited, this would take 50 s.
+        await comes(bob, "m-bob")
+        move.open()
+        await got(client)
 
 
 @pytest.mark.gen_test
