@@ -22,6 +22,7 @@ from pushserver.web.answer import refusal
 from pushserver.web.chain import CLOSE_CODE
 from pushserver.web.door import Door
 from pushserver.web.head import MAX_HEAD_BYTES, find_end, read_head
+from pushserver.web.transport import read_some
 from pushserver.web.upgrade import no_handshake
 
 __all__ = ["Arrival", "Desk"]
@@ -103,12 +104,9 @@ class Arrival:
     def _readable(self) -> None:
         if self._sock is None:
             return
-        try:
-            data = self._sock.recv(READ_BYTES)
-        except (BlockingIOError, InterruptedError):
+        data = read_some(self._sock, READ_BYTES)
+        if data is None:
             return
-        except OSError:
-            data = b""
         known = len(self._data)
         self._data += data
         if not data or len(self._data) > MAX_EARLY_BYTES:

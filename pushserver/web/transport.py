@@ -17,7 +17,7 @@ from pushserver.core.close_codes import CloseCode
 from pushserver.core.frames import Close, Event, FrameParser, ProtocolError, close_frame
 from pushserver.delivery.connection import Connection
 
-__all__ = ["Owner", "SocketOptions", "SocketTransport"]
+__all__ = ["Owner", "SocketOptions", "SocketTransport", "read_some"]
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +67,16 @@ class SocketOptions:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.send_buffer_bytes)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self.user_timeout_ms)
+
+
+def read_some(sock: socket.socket, most: int) -> bytes | None:
+    """What has come in; b"" if the other side is gone, None if nothing came after all."""
+    try:
+        return sock.recv(most)
+    except (BlockingIOError, InterruptedError):
+        return None
+    except OSError:
+        return b""
 
 
 class SocketTransport:
@@ -186,12 +196,9 @@ class SocketTransport:
     def _readable(self) -> None:
         if self._sock is None:
             return
-        try:
-            data = self._sock.recv(READ_BYTES)
-        except (BlockingIOError, InterruptedError):
+        data = read_some(self._sock, READ_BYTES)
+        if data is None:
             return
-        except OSError:
-            data = b""
         if not data:
             self.abort()
             return
