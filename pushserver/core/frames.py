@@ -156,6 +156,9 @@ class FrameParser:
         events: list[Event] = []
         if self._ended:
             return events
+        if self._tail is None and _is_lone_pong(data):
+            self.frames_seen = 1
+            return [Pong(_unmask(data[2:6], data[6:]))]
         if self._tail is not None:
             self._tail += data
             if len(self._tail) < self._needed:
@@ -250,6 +253,12 @@ class FrameParser:
     def _end(self) -> None:
         self._ended = True
         self._message = None
+
+
+def _is_lone_pong(data: bytes) -> bool:
+    """Whether this is one whole pong and nothing else: nearly all that clients send."""
+    length = len(data) - 6
+    return 0 <= length <= _MAX_CONTROL_BYTES and data[0] == _PONG and data[1] == _MASKED | length
 
 
 def _violation(reason: str) -> ProtocolError:

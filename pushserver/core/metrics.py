@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from pushserver.core.histogram import Histogram
 
 __all__ = ["Metrics"]
 
@@ -40,6 +42,7 @@ class Metrics:
 
     def _messages(self) -> None:
         self.deliveries = self._counter("deliveries", "Messages pushed to a connection", "source")
+        self.deliveries_live = self.deliveries.labels("live")
         self.confirms = self._counter("confirms", "Messages confirmed by a connection", "proof")
         self.confirm_delay = self._histogram("confirm_delay_seconds", "From push to confirm")
         self.settled = self._counter("settled", "Messages taken out of an inbox after their confirm")
@@ -105,7 +108,7 @@ class Metrics:
         return Gauge(f"pushserver_{name}", text, registry=self.registry)
 
     def _histogram(self, name: str, text: str) -> Histogram:
-        return Histogram(f"pushserver_{name}", text, registry=self.registry, buckets=_SECONDS)
+        return Histogram(f"pushserver_{name}", text, self.registry, _SECONDS)
 
     def read_at_scrape(self, name: str, text: str, read: Callable[[], float]) -> None:
         """A gauge that asks `read` when it is scraped, for lengths that somebody keeps anyway."""

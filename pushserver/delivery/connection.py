@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from itertools import islice
 
 from pushserver.core.categories import Categories
 from pushserver.core.close_codes import CloseCode
 from pushserver.core.message import Message
+from pushserver.delivery.live_batch import LiveBatch, Placed
 from pushserver.delivery.receipts import Receipts
 from pushserver.delivery.sent import INBOX, LIVE_ONLY, Sent
 from pushserver.delivery.transport import Transport, Window
 from pushserver.exposure.event import Source, connection_part
 from pushserver.stores.inbox import Missed
 
-__all__ = ["Connection", "Placed", "State"]
+__all__ = ["Connection", "State"]
 
 OWED_MAX = 1000
 """Messages that a slow connection keeps in mind, of those that others of its user may settle meanwhile."""
 
-Placed = tuple[int, Message]
-"""A message with its place in the log, or what stands for one (`delivery.sent`)."""
+RIDE_SHARE = 0.25
+"""A ping that is due within this share of `log_confirm_s` goes out in the write of the next message."""
 
 
 class State(Enum):
@@ -36,6 +37,10 @@ class State(Enum):
     CATCHING_UP = "catching up"
     LIVE = "live"
     CLOSED = "closed"
+
+
+_NONE: dict[str, tuple[Sent, int]] = {}
+_UNKNOWN: tuple[None, int] = (None, 0)
 
 
 class Connection:
@@ -50,6 +55,7 @@ class Connection:
         "_receipts",
         "_room",
         "_settled_meanwhile",
+        "_unacked",
         "_window",
         "ack_mode",
         "bad_frames",
@@ -98,6 +104,8 @@ class Connection:
         self.transport = transport
         self.ack_mode = ack_mode
         """Only `ack` frames confirm messages; a pong does not."""
+        self._unacked: dict[str, tuple[Sent, int]] = {} if ack_mode else _NONE
+        """What no `ack` frame named yet, and where its last byte stands in all that was written."""
         self.state = State.CATCHING_UP
         self.opened = False
         """The `live` frame was sent."""
@@ -202,6 +210,41 @@ class Connection:
             self.log_at = entries[pushed - 1][0]
         return pushed
 
+    def push_live(self, batch: LiveBatch, now: float) -> float | None:
+        """Write what has just come to the log, to this connection as to many others: nothing is made for it.
+
+        None if this one needs a closer look (`push_log`): it is not live, had some of it, confirms by `ack`,
+        or its window has no room for all of it. Else the monotonic second by which a ping is to go out, if
+        none was planned before; 0 if nothing is to be planned.
+        """
+        window, receipts, sent = self._window, self._receipts, self.sent
+        unconfirmed = self.unconfirmed + batch.count
+        if (
+            self.state is not State.LIVE
+            or self.log_at >= batch.first
+            or self.ack_mode
+            or self.suspect
+            or unconfirmed > window.messages
+            or self.unconfirmed_bytes + batch.size > window.bytes
+            or len(sent) + batch.count > 2 * window.messages
+            or (sent and not batch.by_id.keys().isdisjoint(sent))
+        ):
+            return None
+        sent.update(batch.by_id)
+        if self.unconfirmed == 0:
+            self.waits_since = now
+        self.unconfirmed = unconfirmed
+        self.unconfirmed_bytes += batch.size
+        self.log_at = batch.last
+        planned = receipts.ping_by
+        receipts.add(batch.items, batch.size, planned or self._ping_by(now))
+        if receipts.overdue or receipts.may_ride(now + window.log_confirm_s * RIDE_SHARE):
+            end = self.transport.written + batch.size
+            self.transport.write(batch.frames + receipts.ping(end, now))
+            return 0.0
+        self.transport.write(batch.frames)
+        return 0.0 if planned else receipts.ping_by
+
     def push_live_only(self, message: Message, now_ms: int, now: float) -> bool:
         """Write a message that is stored nowhere, if the connection is live, has room and did not have it."""
         if self.state is not State.LIVE or message.id in self.sent:
@@ -214,7 +257,7 @@ class Connection:
             # The next keepalive comes sooner, and these are spread.
             return now + wait_s
         # Spread, so that the receipts of a broadcast do not all come at once. No secret hangs on it.
-        return now + wait_s * random.random()  # noqa: S311
+        return now + wait_s * random.uniform(0.5, 1.0)  # noqa: S311
 
     def _push(
         self, messages: Sequence[Placed], source: Source, now_ms: int, now: float, ping_by: float
@@ -229,7 +272,7 @@ class Connection:
             if not self.fits(len(message.frame)):
                 break
             end += len(message.frame)
-            self._remember(Sent(message, position, source, now_ms, end), now, ping_by)
+            self._remember(Sent(message, position, source, now_ms), end, now, ping_by)
             out.append(message.frame)
             pushed += 1
             if self._receipts.overdue:
@@ -243,20 +286,22 @@ class Connection:
             self.transport.write(b"".join(out))
         return pushed
 
-    def _remember(self, sent: Sent, now: float, ping_by: float) -> None:
+    def _remember(self, sent: Sent, end: int, now: float, ping_by: float) -> None:
         self.sent[sent.id] = sent
         if self.unconfirmed == 0:
             self.waits_since = now
         self.unconfirmed += 1
         self.unconfirmed_bytes += sent.size
-        if not self.ack_mode:
-            # Else no pong confirms it, and with a client that answers no ping they would pile up.
-            self._receipts.add(sent, sent.size, ping_by)
+        if self.ack_mode:
+            # No pong confirms it, and with a client that answers no ping they would pile up.
+            self._unacked[sent.id] = (sent, end)
+        else:
+            self._receipts.add((sent,), sent.size, ping_by)
 
     def tell(self, frame: bytes, missed: Missed, now: float) -> None:
         """Write the `live` frame; what it says was missed counts as told when the next pong proves it."""
         if missed:
-            self._receipts.add(missed, len(frame))
+            self._receipts.tell(missed)
             frame += self._receipts.ping(self.transport.written + len(frame), now)
         self.transport.write(frame)
 
@@ -266,15 +311,17 @@ class Connection:
 
     # -- confirming
 
-    def pong(self, payload: bytes, now: float) -> tuple[list[Sent], list[Missed]] | None:
+    def pong(self, payload: bytes, now: float) -> tuple[list[Sent], Missed | None] | None:
         """A pong came: the messages it confirms and what it proves to have been told; None if unknown."""
-        items = self._receipts.pong(payload, self._taken, now)
+        receipts = self._receipts
+        items = receipts.pong(payload, self._taken, now)
         if items is None:
             return None
-        if self._receipts.due or 0.0 < self._receipts.ping_by <= now:
+        if receipts.due or 0.0 < receipts.ping_by <= now:
             self.ping(now)
-        told = [item for item in items if isinstance(item, Missed)]
-        return self._confirm((item for item in items if isinstance(item, Sent)), now), told
+        if items:
+            self._confirmed(items, now)
+        return items, receipts.proven()
 
     @property
     def ping_by(self) -> float:
@@ -288,27 +335,39 @@ class Connection:
     def ack(self, ids: Iterable[object], now: float) -> list[Sent]:
         """An `ack` frame came: the messages it confirms. Ids that were not sent here are left out."""
         taken = self._taken
-        known = (self.sent.get(message_id) for message_id in ids if isinstance(message_id, str))
-        return self._confirm((sent for sent in known if sent is not None and sent.end <= taken), now)
-
-    def _confirm(self, items: Iterable[Sent], now: float) -> list[Sent]:
         confirmed = []
-        for sent in items:
-            if not sent.confirmed:
-                sent.confirmed = True
-                self.unconfirmed -= 1
-                self.unconfirmed_bytes -= sent.size
+        for message_id in ids:
+            sent, end = self._unacked.get(message_id, _UNKNOWN) if isinstance(message_id, str) else _UNKNOWN
+            if sent is not None and end <= taken:
+                del self._unacked[sent.id]
                 confirmed.append(sent)
         if confirmed:
-            self.waits_since = now
-            self._wake()
+            self._confirmed(confirmed, now)
+            if not self._unacked:
+                # As in `forget`.
+                self._unacked.clear()
         return confirmed
+
+    def _confirmed(self, items: Sequence[Sent], now: float) -> None:
+        self.unconfirmed -= len(items)
+        self.unconfirmed_bytes -= sum([sent.size for sent in items])
+        self.waits_since = now
+        self._wake()
 
     def alone_in_flight(self) -> Sent | None:
         """The one unconfirmed message, if there is just one."""
         if self.unconfirmed != 1:
             return None
-        return next(sent for sent in self.sent.values() if not sent.confirmed)
+        return next(self._in_flight())
+
+    def is_confirmed(self, sent: Sent) -> bool:
+        """Whether the client confirmed what was sent here; looks at all that it did not."""
+        return all(one is not sent for one in self._in_flight())
+
+    def _in_flight(self) -> Iterator[Sent]:
+        if self.ack_mode:
+            return (sent for sent, _ in self._unacked.values())
+        return self._receipts.unconfirmed()
 
     # -- what others may have had before
 

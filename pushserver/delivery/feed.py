@@ -191,7 +191,7 @@ class Feed:
             return
         due, upto = self._next(connection, hints)
         pushed = connection.push(due, "live", self._clock.now_ms(), time.monotonic()) if due else 0
-        self._metrics.deliveries.labels("live").inc(pushed)
+        self._metrics.deliveries_live.inc(pushed)
         connection.upto += pushed
         if pushed < len(due) or upto < max(hint.seq for hint in hints):
             self._owe(connection, hints)
@@ -233,7 +233,7 @@ class Feed:
                 self._pushed(connection)
             else:
                 dropped += 1
-        self._metrics.deliveries.labels("live").inc(taken)
+        self._metrics.deliveries_live.inc(taken)
         self._metrics.live_only.labels("pushed").inc(taken)
         self._metrics.live_only.labels("dropped").inc(dropped)
 

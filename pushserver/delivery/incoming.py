@@ -69,7 +69,8 @@ class Incoming:
                 return
             if not self._handle(connection, event, now):
                 self._count(connection, 1, now)
-        self._count(connection, frames - len(events), now)
+        if frames != len(events):
+            self._count(connection, frames - len(events), now)
 
     def _handle(self, connection: Connection, event: Event, now: float) -> bool:
         """Answers whether the event confirmed something: receipts are as many as messages, not a flood."""
@@ -105,8 +106,8 @@ class Incoming:
         confirmed, told = answer
         if confirmed:
             self._settler.confirmed(connection, confirmed, "pong")
-        for missed in told:
-            self._tasks.spawn(self._told(connection, missed), "missed told")
+        if told is not None:
+            self._tasks.spawn(self._told(connection, told), "missed told")
         return True
 
     async def _told(self, connection: Connection, missed: Missed) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import structlog
@@ -17,11 +16,12 @@ from pushserver.core.clock import StoreClock
 from pushserver.core.errors import StoreError
 from pushserver.core.message import Message
 from pushserver.core.metrics import Metrics
-from pushserver.delivery.connection import Connection, Placed, State
+from pushserver.delivery.connection import Connection, State
 from pushserver.delivery.content import Contents
+from pushserver.delivery.live_batch import LiveBatch, Placed
 from pushserver.delivery.log_tail import LogTail, Targeted
 from pushserver.delivery.manager import Manager
-from pushserver.delivery.slices import SLICE, in_slices
+from pushserver.delivery.slices import SLICE, slices
 from pushserver.stores.log import LogEntry, LogStore
 
 __all__ = ["LogFollower"]
@@ -32,6 +32,9 @@ READ_AT_ONCE = 100
 """Entries read in one round trip, and pushed to a connection in one write."""
 PAUSE_S = 0.2
 """Between two reads while Redis does not answer."""
+
+Meant = tuple[Connection, int]
+"""A connection, and which of the messages of one read are meant for it: the nth bit is the nth of them."""
 
 
 class LogFollower:
@@ -112,8 +115,8 @@ class LogFollower:
                 self._leave_to_tail(connections)
             elif (message := messages[one.message_id]) is not None:
                 placed.append(((one.position, message), connections))
-        async for connection, due in in_slices((await _plan(placed)).items(), lambda item: len(item[1])):
-            self._offer(connection, due)
+        async for some in slices(await _plan(placed)):
+            self._give(some, placed)
         self._tail.offered = upto
 
     async def _arrive(self, entries: Sequence[LogEntry]) -> list[tuple[Targeted, Sequence[Connection]]]:
@@ -160,28 +163,48 @@ class LogFollower:
             if connection.state is State.LIVE:
                 self._look_again(connection)
 
+    def _give(self, some: Sequence[Meant], placed: Sequence[tuple[Placed, object]]) -> None:
+        """Push to some connections what each of them is due, most of them the same."""
+        now_ms, now = self._clock.now_ms(), time.monotonic()
+        batches: dict[int, LiveBatch] = {}
+        pushed = 0
+        for connection, mask in some:
+            batch = batches.get(mask)
+            if batch is None:
+                due = [one for at, (one, _) in enumerate(placed) if mask >> at & 1]
+                batch = batches[mask] = LiveBatch(due, now_ms)
+            ping_by = connection.push_live(batch, now)
+            if ping_by is None:
+                self._offer(connection, [one for at, (one, _) in enumerate(placed) if mask >> at & 1])
+                continue
+            pushed += batch.count
+            if ping_by:
+                self._pushed(connection)
+        self._metrics.deliveries_live.inc(pushed)
+
     def _offer(self, connection: Connection, due: list[Placed]) -> None:
-        """Push what this connection was not given by its catching up meanwhile."""
+        """Push what of it this connection was not given by its catching up meanwhile, and has room for."""
         if connection.state is not State.LIVE:
             return
         if connection.log_at >= due[0][0]:
             due = [placed for placed in due if placed[0] > connection.log_at]
         pushed = connection.push_log(due, "live", self._clock.now_ms(), time.monotonic())
         if pushed:
-            self._metrics.deliveries.labels("live").inc(pushed)
+            self._metrics.deliveries_live.inc(pushed)
             self._pushed(connection)
         if pushed < len(due):
             self._look_again(connection)
 
 
-async def _plan(
-    placed: Sequence[tuple[Placed, Sequence[Connection]]],
-) -> dict[Connection, list[Placed]]:
+async def _plan(placed: Sequence[tuple[Placed, Sequence[Connection]]]) -> list[Meant]:
     """What is due for each connection, so that all of it goes in one write."""
-    plan: defaultdict[Connection, list[Placed]] = defaultdict(list)
-    for one, connections in placed:
+    if len(placed) == 1:
+        return [(connection, 1) for connection in placed[0][1]]
+    plan: dict[Connection, int] = {}
+    for at, (_, connections) in enumerate(placed):
+        bit = 1 << at
         for connection in connections:
-            plan[connection].append(one)
+            plan[connection] = plan.get(connection, 0) | bit
         if len(connections) > SLICE:
             await asyncio.sleep(0)
-    return plan
+    return list(plan.items())

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from pushserver.core.clock import StoreClock
 from pushserver.core.metrics import Metrics
-from pushserver.delivery.connection import Connection, Placed
+from pushserver.delivery.connection import Connection
 from pushserver.delivery.content import Contents
+from pushserver.delivery.live_batch import Placed
 from pushserver.delivery.retry import until_stored
 from pushserver.exposure.event import Source
 

@@ -99,5 +99,5 @@ def _told(connection: Connection, message_id: str) -> dict[str, object]:
         "state": connection.state.value,
         "unconfirmed": connection.unconfirmed,
         "pushed_at": None if sent is None else sent.pushed_at,
-        "confirmed": sent is not None and sent.confirmed,
+        "confirmed": sent is not None and connection.is_confirmed(sent),
     }

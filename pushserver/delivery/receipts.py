@@ -6,7 +6,7 @@ that all of it was received. The same sequence keeps the connection alive.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pushserver.core.frames import ping_frame
 from pushserver.delivery.sent import Sent
@@ -16,39 +16,76 @@ __all__ = ["Receipts"]
 
 PING_EVERY_MESSAGES = 32
 PING_EVERY_BYTES = 64 * 1024
+PATIENT = 4
+"""So many times as much goes between two pings while all of it can wait for its confirm."""
 
 
 class Receipts:
     """Which pings are in flight, and what each of them would confirm.
 
     One ping is in flight at a time, so the rate follows the round trip; another goes only behind 32
-    messages or 64 KiB.
+    messages or 64 KiB, or four times that if all of it can wait.
     """
 
-    __slots__ = ("_counter", "_marks", "_unmarked", "_unmarked_bytes", "_urgent", "_waits_since", "ping_by")
+    __slots__ = (
+        "_counter",
+        "_marks",
+        "_told",
+        "_unmarked",
+        "_unmarked_bytes",
+        "_urgent",
+        "_waits_since",
+        "ping_by",
+    )
 
     def __init__(self) -> None:
         self._counter = 0
-        self._marks: list[tuple[int, int, Sequence[Sent | Missed]]] = []
+        self._marks: list[tuple[int, int, Sequence[Sent]]] = []
         """Pings in flight, oldest first: counter, bytes written before it, what it would confirm."""
-        self._unmarked: list[Sent | Missed] = []
+        self._unmarked: list[Sent] = []
         self._unmarked_bytes = 0
+        self._told: tuple[int, Missed] | None = None
+        """What the client was told that it missed, and the counter of the ping that would prove it."""
         self._urgent = False
         self._waits_since = 0.0
         self.ping_by = 0.0
         """Monotonic second by which a ping is to go out for what can wait; 0 if nothing waits for one."""
 
-    def add(self, item: Sent | Missed, size: int, ping_by: float = 0.0) -> None:
-        """`item` of `size` bytes is about to be written: the next ping would confirm it.
+    def add(self, items: Sequence[Sent], size: int, ping_by: float = 0.0) -> None:
+        """`items`, of `size` bytes together, are about to be written: the next ping would confirm them.
 
         It goes out as soon as none is in flight, or where that can wait, by the second `ping_by`.
         """
-        self._unmarked.append(item)
+        self._unmarked.extend(items)
         self._unmarked_bytes += size
         if not ping_by:
             self._urgent = True
         elif not self.ping_by:
             self.ping_by = ping_by
+
+    def tell(self, missed: Missed) -> None:
+        """What was missed is told in what is about to be written: the next ping would prove it."""
+        self._told = (self._counter + 1, missed)
+
+    def proven(self) -> Missed | None:
+        """What was told, once, when the pong that proves it has come."""
+        if self._told is None or self._counter < self._told[0] or self._in_flight(self._told[0]):
+            return None
+        missed, self._told = self._told[1], None
+        return missed
+
+    def _in_flight(self, counter: int) -> bool:
+        return bool(self._marks) and self._marks[0][0] <= counter
+
+    def has_unconfirmed(self, item: Sent) -> bool:
+        """Whether no pong confirmed `item` yet."""
+        return any(one is item for one in self.unconfirmed())
+
+    def unconfirmed(self) -> Iterator[Sent]:
+        """All that was added and not confirmed yet, in order."""
+        for _, _, items in self._marks:
+            yield from items
+        yield from self._unmarked
 
     def hurry(self) -> None:
         """Something else waits for what was added to be confirmed: its ping cannot wait."""
@@ -56,8 +93,16 @@ class Receipts:
 
     @property
     def overdue(self) -> bool:
-        """Whether a ping is due although another is in flight."""
-        return len(self._unmarked) >= PING_EVERY_MESSAGES or self._unmarked_bytes >= PING_EVERY_BYTES
+        """Whether a ping is due although another is in flight, or what waits could wait."""
+        most = 1 if self._urgent else PATIENT
+        return (
+            len(self._unmarked) >= PING_EVERY_MESSAGES * most
+            or self._unmarked_bytes >= PING_EVERY_BYTES * most
+        )
+
+    def may_ride(self, until: float) -> bool:
+        """Whether what waits for a ping by the second `until` gets it with what is about to be written."""
+        return not self._marks and 0.0 < self.ping_by <= until
 
     @property
     def due(self) -> bool:
@@ -81,7 +126,7 @@ class Receipts:
         self.ping_by = 0.0
         return ping_frame(b"%d" % self._counter)
 
-    def pong(self, payload: bytes, taken: int, now: float) -> list[Sent | Missed] | None:
+    def pong(self, payload: bytes, taken: int, now: float) -> list[Sent] | None:
         """A pong came: what it confirms, or None if its counter is unknown.
 
         It confirms all that was written before its ping, also what belongs to earlier pings: a client may
@@ -91,7 +136,7 @@ class Receipts:
         counter = _counter(payload)
         if counter is None or not self._is_out(counter, taken):
             return None
-        items: list[Sent | Missed] = []
+        items: list[Sent] = []
         while self._marks and self._marks[0][0] <= counter:
             items.extend(self._marks.pop(0)[2])
         self._waits_since = now

@@ -1,4 +1,4 @@
-"""What was sent on a connection and is not settled yet."""
+"""What was sent and is not settled yet."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ LIVE_ONLY = -1
 
 
 class Sent:
-    """A message that was written to a connection and is not settled yet."""
+    """A message that was written, to one connection or, as it is, to many at once; never changed."""
 
-    __slots__ = ("confirmed", "end", "id", "position", "pushed_at", "queued_at", "size", "source")
+    __slots__ = ("id", "position", "pushed_at", "queued_at", "size", "source")
 
-    def __init__(self, message: Message, position: int, source: Source, pushed_at: int, end: int) -> None:
+    def __init__(self, message: Message, position: int, source: Source, pushed_at: int) -> None:
         self.id = message.id
         self.size = len(message.frame)
         self.queued_at = message.queued_at
@@ -27,6 +27,3 @@ class Sent:
         self.source: Source = source
         self.pushed_at = pushed_at
         """Milliseconds since 1970 by Redis' clock."""
-        self.end = end
-        """Where its last byte stands in all that was ever written to the transport."""
-        self.confirmed = False

@@ -7,8 +7,7 @@ import asyncio
 import random
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, get_args
 
 from pushserver.core.clock import StoreClock
 from pushserver.core.errors import SinkError, StoreError
@@ -16,12 +15,13 @@ from pushserver.core.metrics import Metrics
 from pushserver.delivery.connection import Connection
 from pushserver.delivery.sent import INBOX, Sent
 from pushserver.delivery.tasks import Tasks, together
-from pushserver.exposure.event import Event, Exposure, Proof, build_events
+from pushserver.exposure.event import Confirmed, Event, Proof, build_events
 from pushserver.stores.inbox import Inbox
 
 __all__ = ["Outlet", "Settler"]
 
 MAX_BATCH = 2000
+"""Messages in a batch, and as many more as the last connection in it has just confirmed."""
 MAX_WORKERS = 4
 MAX_PAUSE_S = 2.0
 RETRY_S = 0.5
@@ -34,13 +34,17 @@ class Outlet(Protocol):
         """Return when all are accepted by the sink or its spool. Raises `SinkError` when not."""
 
 
-@dataclass(slots=True)
-class _Confirmed:
-    connection: Connection
-    sent: Sent
-    at_ms: int
-    proof: Proof
-    exposed: bool = False
+class _Settling:
+    """What a connection confirmed in one go, or what is left of it to be settled."""
+
+    __slots__ = ("at_ms", "connection", "exposed", "items", "proof")
+
+    def __init__(self, connection: Connection, items: Sequence[Sent], at_ms: int, proof: Proof) -> None:
+        self.connection = connection
+        self.items = items
+        self.at_ms = at_ms
+        self.proof: Proof = proof
+        self.exposed = False
 
 
 class Settler:
@@ -67,13 +71,14 @@ class Settler:
         self._inbox = inbox
         self._clock = clock
         self._metrics = metrics
+        self._confirms = {proof: metrics.confirms.labels(proof) for proof in get_args(Proof)}
         self._tasks = tasks
         self._pod = pod
         self._on_log_settled = on_log_settled
-        self._queue: deque[_Confirmed] = deque()
-        self._resting: list[_Confirmed] = []
+        self._queue: deque[_Settling] = deque()
+        self._resting: list[_Settling] = []
         self._workers = 0
-        self._in_work = 0
+        self._waiting = 0
         self._due = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -81,20 +86,22 @@ class Settler:
     def confirmed(self, connection: Connection, items: Sequence[Sent], proof: Proof) -> None:
         """Take over messages that this connection has just confirmed."""
         now = self._clock.now_ms()
+        self._confirms[proof].inc(len(items))
+        self._queue.append(_Settling(connection, items, now, proof))
+        self._waiting += len(items)
+        observe = self._metrics.confirm_delay.observe
         for sent in items:
-            self._queue.append(_Confirmed(connection, sent, now, proof))
-            self._metrics.confirm_delay.observe(max(0, now - sent.pushed_at) / 1000)
-        self._metrics.confirms.labels(proof).inc(len(items))
-        self._idle.clear()
+            observe((now - sent.pushed_at) / 1000)
         if not self._due:
             self._due = True
+            self._idle.clear()
             # At the end of this turn of the loop: what other connections confirm in it shares the batch.
             asyncio.get_running_loop().call_soon(self._start)
 
     @property
     def waiting(self) -> int:
         """Confirmed messages not settled yet."""
-        return len(self._queue) + self._in_work + len(self._resting)
+        return self._waiting
 
     async def drained(self) -> None:
         """Return when nothing waits any more."""
@@ -104,76 +111,82 @@ class Settler:
         self._due = False
         while self._workers < MAX_WORKERS and self._queue:
             self._workers += 1
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
-            self._in_work += len(batch)
-            self._tasks.spawn(self._work(batch), "settle")
+            self._tasks.spawn(self._work(self._next_batch()), "settle")
 
-    async def _work(self, batch: list[_Confirmed]) -> None:
+    def _next_batch(self) -> list[_Settling]:
+        batch, size = [], 0
+        while self._queue and size < MAX_BATCH:
+            batch.append(self._queue.popleft())
+            size += len(batch[-1].items)
+        return batch
+
+    async def _work(self, batch: list[_Settling]) -> None:
         try:
-            await self._expose([item for item in batch if not item.exposed])
+            await self._expose([some for some in batch if not some.exposed])
         except Exception:
-            self._over(len(batch))
+            self._over(batch)
             raise
         finally:
             self._workers -= 1
             self._start()
-        of: defaultdict[str, list[_Confirmed]] = defaultdict(list)
-        stored_elsewhere: list[_Confirmed] = []
-        for item in batch:
-            if item.sent.position == INBOX:
-                of[item.connection.user].append(item)
-            else:
-                stored_elsewhere.append(item)
-        self._pass(stored_elsewhere)
+        of: defaultdict[str, list[_Settling]] = defaultdict(list)
+        for some in batch:
+            if self._pass(some):
+                of[some.connection.user].append(some)
         await together([self._remove(user, items) for user, items in of.items()])
 
-    def _pass(self, items: list[_Confirmed]) -> None:
-        """What came from the log, or is stored nowhere, is settled by its exposure; the cursor follows."""
-        for connection, ids in _by_connection(items).items():
-            connection.forget(ids)
-            self._on_log_settled(connection)
-        self._metrics.log_settled.inc(len(items))
-        self._over(len(items))
+    def _pass(self, some: _Settling) -> bool:
+        """What came from the log, or is stored nowhere, is settled by its exposure; the cursor follows.
 
-    def _over(self, count: int) -> None:
-        self._in_work -= count
-        if not self.waiting:
+        Whether anything is left that came from the inbox.
+        """
+        passed = [sent.id for sent in some.items if sent.position != INBOX]
+        if passed:
+            some.connection.forget(passed)
+            self._on_log_settled(some.connection)
+            self._metrics.log_settled.inc(len(passed))
+            self._waiting -= len(passed)
+            some.items = [sent for sent in some.items if sent.position == INBOX]
+            self._over([])
+        return bool(some.items)
+
+    def _over(self, batch: Sequence[_Settling]) -> None:
+        for some in batch:
+            self._waiting -= len(some.items)
+        if not self._waiting:
             self._idle.set()
 
-    async def _expose(self, batch: list[_Confirmed]) -> None:
-        shown = [
-            Exposure(
-                item.sent.id,
-                item.sent.source,
-                item.sent.queued_at,
-                item.connection.exposure_part,
-                item.sent.pushed_at,
-                item.at_ms,
-                item.proof,
-            )
-            for item in batch
+    async def _expose(self, batch: list[_Settling]) -> None:
+        if not batch:
+            return
+        confirmed = [
+            Confirmed(some.connection.exposure_part, some.items, some.at_ms, some.proof) for some in batch
         ]
         pause = 0.1
-        while shown:
+        while True:
             try:
-                await self._outlet.accept(build_events(shown, self._pod))
+                await self._outlet.accept(build_events(confirmed, self._pod))
                 break
             except (SinkError, StoreError):
                 await asyncio.sleep(_jittered(pause))
                 pause = min(MAX_PAUSE_S, pause * 2)
-        for item in batch:
-            item.exposed = True
+        for some in batch:
+            some.exposed = True
 
-    async def _remove(self, user: str, items: list[_Confirmed]) -> None:
+    async def _remove(self, user: str, items: list[_Settling]) -> None:
         try:
             self._metrics.settled.inc(await self._inbox.settle(user, _ids(items)))
-            self._forget(items)
         except StoreError:
             self._rest(items)
-        finally:
-            self._over(len(items))
+            return
+        except Exception:
+            self._over(items)
+            raise
+        for some in items:
+            some.connection.settled([sent.id for sent in some.items])
+        self._over(items)
 
-    def _rest(self, items: list[_Confirmed]) -> None:
+    def _rest(self, items: list[_Settling]) -> None:
         """These come again a little later, all with one timer."""
         if not self._resting:
             asyncio.get_running_loop().call_later(_jittered(RETRY_S), self._rested)
@@ -184,22 +197,10 @@ class Settler:
         self._resting.clear()
         self._start()
 
-    @staticmethod
-    def _forget(items: list[_Confirmed]) -> None:
-        for connection, ids in _by_connection(items).items():
-            connection.settled(ids)
 
-
-def _by_connection(items: list[_Confirmed]) -> dict[Connection, list[str]]:
-    of: defaultdict[Connection, list[str]] = defaultdict(list)
-    for item in items:
-        of[item.connection].append(item.sent.id)
-    return of
-
-
-def _ids(items: list[_Confirmed]) -> list[str]:
+def _ids(items: list[_Settling]) -> list[str]:
     # Two connections of a user may confirm the same message at once.
-    return list(dict.fromkeys(item.sent.id for item in items))
+    return list(dict.fromkeys(sent.id for some in items for sent in some.items))
 
 
 def _jittered(seconds: float) -> float:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TypeVar
 
-__all__ = ["SLICE", "in_slices"]
+__all__ = ["SLICE", "in_slices", "slices"]
 
 SLICE = 500
 """Messages that are pushed in one callback of the loop: some 5 ms."""
 
 Item = TypeVar("Item")
+
+
+async def slices(items: Sequence[Item]) -> AsyncIterator[Sequence[Item]]:
+    """The items, `SLICE` of them at a time, with a turn for everybody else between two slices.
+
+    They must not change meanwhile: a snapshot, or what nobody else has.
+    """
+    for start in range(0, len(items), SLICE):
+        if start:
+            await asyncio.sleep(0)
+        yield items[start : start + SLICE]
 
 
 async def in_slices(

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 from uuid import UUID, uuid5
 
 from pushserver.core.categories import Categories
 from pushserver.core.jsontext import dump
 
-__all__ = ["Event", "Exposure", "Proof", "Source", "build_events", "connection_part", "event_id"]
+__all__ = ["Confirmed", "Event", "Proof", "Pushed", "Source", "build_events", "connection_part", "event_id"]
 
 Source = Literal["live", "offline", "log"]
 """`offline`: from the inbox while catching up; `live`: as it arrived; `log`: from the log's past."""
@@ -38,18 +38,36 @@ _NAMESPACE = UUID("e2a1c565-d1a0-543b-8fce-ff7cd947604b")
 _HEAD = re.compile(rb'\{"schema":1,"message_id":"([A-Za-z0-9._:-]{1,64})","pod":"([-a-z0-9.]{1,63})",')
 
 
-# Not frozen: a frozen one costs three times as much to make, and one is made for each delivery.
-@dataclass(slots=True)
-class Exposure:
-    """One message reached one user on one connection. Times are Redis' time in milliseconds."""
+class Pushed(Protocol):
+    """A message as it was pushed. Times are Redis' time in milliseconds."""
 
-    message_id: str
-    source: Source
-    queued_at: int
+    @property
+    def id(self) -> str:
+        """Of the message."""
+
+    @property
+    def source(self) -> Source:
+        """What brought it."""
+
+    @property
+    def queued_at(self) -> int:
+        """When it was published."""
+
+    @property
+    def pushed_at(self) -> int:
+        """When it was written."""
+
+
+# Not frozen: a frozen one costs three times as much to make, and one is made for each confirm.
+@dataclass(slots=True)
+class Confirmed:
+    """Messages that one connection confirmed together: each of them is an exposure."""
+
     connection: str
     """The connection's part of the JSON, from `connection_part`."""
-    pushed_at: int
+    messages: Sequence[Pushed]
     confirmed_at: int
+    """Redis' time in milliseconds."""
     proof: Proof
 
 
@@ -91,14 +109,14 @@ def connection_part(username: str, connection_id: str, client_ip: str, categorie
     return dump({**known, "categories": categories})[:-1]
 
 
-def build_events(exposures: Sequence[Exposure], pod: str) -> list[Event]:
+def build_events(confirmed: Iterable[Confirmed], pod: str) -> list[Event]:
     """Events of at most 1000 exposures of one message each, in the order the messages first occur."""
     groups: defaultdict[tuple[str, str, int], list[str]] = defaultdict(list)
-    for shown in exposures:
-        groups[shown.message_id, shown.source, shown.queued_at].append(
-            f'{shown.connection},"pushed_at":{shown.pushed_at},'
-            f'"confirmed_at":{shown.confirmed_at},"proof":"{shown.proof}"}}'
-        )
+    for some in confirmed:
+        head = f'{some.connection},"pushed_at":'
+        tail = f',"confirmed_at":{some.confirmed_at},"proof":"{some.proof}"}}'
+        for one in some.messages:
+            groups[one.id, one.source, one.queued_at].append(f"{head}{one.pushed_at}{tail}")
     return [
         _event(message_id, pod, source, queued_at, part)
         for (message_id, source, queued_at), texts in groups.items()

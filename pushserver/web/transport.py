@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -86,6 +87,7 @@ class SocketTransport:
         "_client_ip",
         "_close_code",
         "_closing",
+        "_direct",
         "_goodbye",
         "_head",
         "_late",
@@ -113,6 +115,8 @@ class SocketTransport:
         self._head = head
         """The answer to the handshake, until the first frames go out with it."""
         self._out = b""
+        self._direct: Callable[[bytes], int] | None = None
+        """The socket's `send` while nothing is in the way of it: open, not closing, nothing buffered."""
         self._closing = False
         self._late = 0
         self._peer_closed = False
@@ -139,9 +143,10 @@ class SocketTransport:
 
     def write(self, data: bytes) -> None:
         """Send whole frames. After `close` nothing more goes out."""
-        if self._closing or self._sock is None:
-            return
-        self._send(data)
+        if self._direct is not None:
+            self._send_now(self._direct, data)
+        elif not self._closing:
+            self._send(data)
 
     def _send(self, data: bytes) -> None:
         if self._sock is None:
@@ -149,21 +154,31 @@ class SocketTransport:
         if self._head:
             # The 101 and the first frames in one write.
             data, self._head = self._head + data, b""
-        self.written += len(data)
         if self._out:
-            self._out += data
+            self.written += len(data)
+            self._keep(self._out + data)
         else:
-            try:
-                sent = self._sock.send(data)
-            except (BlockingIOError, InterruptedError):
-                sent = 0
-            except OSError:
-                self._give_up()
-                return
-            if sent == len(data):
-                return
-            self._out = data[sent:]
+            self._direct = None if self._closing else self._sock.send
+            self._send_now(self._sock.send, data)
+
+    def _send_now(self, send: Callable[[bytes], int], data: bytes) -> None:
+        size = len(data)
+        self.written += size
+        try:
+            sent = send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self._give_up()
+            return
+        if sent != size and self._sock is not None:
+            self._direct = None
             self._loop.add_writer(self._sock.fileno(), self._writable)
+            self._keep(data[sent:])
+
+    def _keep(self, data: bytes) -> None:
+        """For when the kernel takes more."""
+        self._out = data
         if len(self._out) > self._max_backlog:
             log.warning("connection.backlog", client_ip=self._client_ip, unsent_bytes=len(self._out))
             self._close_code = self._close_code or CloseCode.NO_PROGRESS
@@ -171,7 +186,7 @@ class SocketTransport:
 
     def _give_up(self) -> None:
         """Write no more, and end; not at once: the caller may be in a loop over all connections."""
-        self._closing = True
+        self._closing, self._direct = True, None
         self._loop.call_soon(self.abort)
 
     def _writable(self) -> None:
@@ -188,7 +203,9 @@ class SocketTransport:
         self._out = self._out[sent:]
         if not self._out:
             self._loop.remove_writer(self._sock.fileno())
-            if self._closing and self._peer_closed:
+            if not self._closing:
+                self._direct = self._sock.send
+            elif self._peer_closed:
                 self.abort()
 
     # -- reading
@@ -237,7 +254,7 @@ class SocketTransport:
         """
         if self._closing or self._sock is None:
             return
-        self._closing = True
+        self._closing, self._direct = True, None
         self._close_code = code
         self._send(close_frame(code, reason))
         if self._peer_closed and not self._out:
@@ -247,7 +264,7 @@ class SocketTransport:
 
     def abort(self) -> None:
         """End at once and tell the owner. Twice is once."""
-        sock, self._sock = self._sock, None
+        sock, self._sock, self._direct = self._sock, None, None
         if sock is None:
             return
         self._loop.remove_reader(sock.fileno())

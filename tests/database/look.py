@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from pushserver.exposure.decoder import Decoder
-from pushserver.exposure.event import Exposure, build_events
+from pushserver.exposure.event import Confirmed, build_events
 from pushserver.exposure.record import Record
 from tests.exposure.examples import an_exposure
 
@@ -30,7 +30,7 @@ def ask(url: str, statement: str) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-def records(*shown: Exposure, pod: str = "pod-1") -> list[Record]:
+def records(*shown: Confirmed, pod: str = "pod-1") -> list[Record]:
     """Records of exposures, by the way that events take."""
     decoder = Decoder()
     return [record for event in build_events(shown, pod) for record in decoder.decode(event.data)]

@@ -9,8 +9,9 @@ from pushserver.core.errors import ConfigError
 from pushserver.database import reading as module
 from pushserver.database.database import Database
 from pushserver.database.reading import DELAYS_MS, Figures, Filter, Shown, read
-from pushserver.exposure.event import Exposure, connection_part
+from pushserver.exposure.event import Confirmed, connection_part
 from tests.database.look import ask, records, some_records
+from tests.exposure.examples import exposure
 
 ALL = Filter()
 HOUR_MS = 3_600_000
@@ -24,11 +25,11 @@ def shown(
     confirm: int = 10,
     wait: int = 5,
     **more: object,
-) -> Exposure:
+) -> Confirmed:
     part = connection_part(user, f"c-{user}", "203.0.113.9", {"vip": vip, "hall": ("x",)} if vip else {})
     pushed = 1_700_000_000_000 + wait
     fields = {"source": "live", "proof": "pong", "queued_at": 1_700_000_000_000, **more}
-    return Exposure(message, connection=part, pushed_at=pushed, confirmed_at=pushed + confirm, **fields)  # type: ignore[arg-type]
+    return exposure(message, connection=part, pushed_at=pushed, confirmed_at=pushed + confirm, **fields)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
 import pytest
@@ -125,14 +125,13 @@ class Slices:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reached, self.go = asyncio.Event(), asyncio.Event()
-        monkeypatch.setattr(log_follower, "in_slices", self._held)
+        monkeypatch.setattr(log_follower, "slices", self._held)
 
-    async def _held(self, items: Iterable[Item], weight: Callable[[Item], int]) -> AsyncIterator[Item]:
-        for number, item in enumerate(items):
-            if number == 1:
-                self.reached.set()
-                await self.go.wait()
-            yield item
+    async def _held(self, items: Sequence[Item]) -> AsyncIterator[Sequence[Item]]:
+        yield items[:1]
+        self.reached.set()
+        await self.go.wait()
+        yield items[1:]
 
 
 @pytest.mark.gen_test

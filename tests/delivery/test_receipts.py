@@ -7,7 +7,7 @@ import random
 import pytest
 
 from pushserver.core.frames import ping_frame
-from pushserver.delivery.receipts import PING_EVERY_BYTES, PING_EVERY_MESSAGES, Receipts
+from pushserver.delivery.receipts import PATIENT, PING_EVERY_BYTES, PING_EVERY_MESSAGES, Receipts
 from pushserver.delivery.sent import INBOX, Sent
 from pushserver.stores.inbox import Missed
 from tests.delivery.wire import message
@@ -17,12 +17,12 @@ ALL = 10**9
 
 
 def sent(name: str) -> Sent:
-    return Sent(message(name), INBOX, "live", 0, 0)
+    return Sent(message(name), INBOX, "live", 0)
 
 
 def added(receipts: Receipts, name: str, size: int = 10) -> Sent:
     item = sent(name)
-    receipts.add(item, size)
+    receipts.add([item], size)
     return item
 
 
@@ -33,14 +33,36 @@ def test_pings_count_from_one() -> None:
 
 def test_a_pong_confirms_all_that_was_written_before_its_ping_in_order() -> None:
     receipts = Receipts()
-    one, told, two = added(receipts, "1"), Missed(expired=1), added(receipts, "2")
+    one, two = added(receipts, "1"), added(receipts, "2")
     receipts.ping(0, 0.0)
-    receipts.add(told, 5)
     receipts.ping(0, 0.0)
     three = added(receipts, "3")
-    assert receipts.pong(b"2", ALL, 1.0) == [one, two, told]
+    assert receipts.pong(b"2", ALL, 1.0) == [one, two]
     receipts.ping(0, 1.0)
     assert receipts.pong(b"3", ALL, 1.0) == [three]
+
+
+def test_what_was_told_is_proven_once_by_the_pong_to_the_ping_behind_it() -> None:
+    receipts = Receipts()
+    receipts.ping(0, 0.0)
+    receipts.tell(Missed(expired=1))
+    assert receipts.proven() is None
+    receipts.ping(0, 0.0)
+    assert receipts.pong(b"1", ALL, 1.0) == []
+    assert receipts.proven() is None
+    assert receipts.pong(b"2", ALL, 1.0) == []
+    assert receipts.proven() == Missed(expired=1)
+    assert receipts.proven() is None
+
+
+def test_what_no_pong_has_confirmed_is_known() -> None:
+    receipts = Receipts()
+    one = added(receipts, "1")
+    receipts.ping(0, 0.0)
+    two = added(receipts, "2")
+    assert list(receipts.unconfirmed()) == [one, two]
+    receipts.pong(b"1", ALL, 1.0)
+    assert list(receipts.unconfirmed()) == [two]
 
 
 def test_each_pong_confirms_only_what_no_other_has() -> None:
@@ -106,8 +128,8 @@ def test_what_can_wait_makes_no_ping_due_and_says_by_when_one_is_to_go_out() -> 
     receipts = Receipts()
     assert receipts.ping_by == 0.0
     one, two = sent("1"), sent("2")
-    receipts.add(one, 10, 7.0)
-    receipts.add(two, 10, 6.5)
+    receipts.add([one], 10, 7.0)
+    receipts.add([two], 10, 6.5)
     assert (receipts.due, receipts.ping_by) == (False, 7.0)
     receipts.ping(0, 6.0)
     assert receipts.ping_by == 0.0
@@ -117,7 +139,7 @@ def test_what_can_wait_makes_no_ping_due_and_says_by_when_one_is_to_go_out() -> 
 def test_what_cannot_wait_takes_along_what_can() -> None:
     receipts = Receipts()
     patient = sent("1")
-    receipts.add(patient, 10, 7.0)
+    receipts.add([patient], 10, 7.0)
     urgent = added(receipts, "2")
     assert receipts.due
     receipts.ping(0, 5.0)
@@ -129,28 +151,41 @@ def test_what_could_wait_cannot_when_something_else_waits_for_it() -> None:
     receipts = Receipts()
     receipts.hurry()
     assert not receipts.due
-    receipts.add(sent("1"), 10, 7.0)
+    receipts.add([sent("1")], 10, 7.0)
     receipts.hurry()
     assert receipts.due
     receipts.ping(0, 5.0)
     assert not receipts.due
 
 
-def test_what_can_wait_makes_a_ping_overdue_as_much_as_what_cannot() -> None:
-    """A client is not sent more than 32 messages that nothing would confirm."""
+def test_what_can_wait_makes_a_ping_overdue_behind_four_times_as_much() -> None:
+    """A client is not sent more than 128 messages that nothing would confirm."""
     receipts = Receipts()
-    for number in range(PING_EVERY_MESSAGES):
-        receipts.add(sent(str(number)), 10, 7.0)
+    for number in range(PING_EVERY_MESSAGES * PATIENT - 1):
+        receipts.add([sent(str(number))], 10, 7.0)
+    assert (receipts.due, receipts.overdue) == (False, False)
+    receipts.add([sent("one more")], 10, 7.0)
     assert (receipts.due, receipts.overdue) == (False, True)
     receipts.ping(0, 5.0)
-    receipts.add(sent("large"), PING_EVERY_BYTES, 9.0)
+    receipts.add([sent("large")], PING_EVERY_BYTES * PATIENT, 9.0)
     assert (receipts.overdue, receipts.ping_by) == (True, 9.0)
+
+
+def test_what_waits_for_its_ping_gets_it_with_what_is_written_shortly_before() -> None:
+    receipts = Receipts()
+    assert not receipts.may_ride(100.0)
+    receipts.add([sent("1")], 10, 7.0)
+    assert not receipts.may_ride(6.9)
+    assert receipts.may_ride(7.0)
+    receipts.ping(0, 6.5)
+    receipts.add([sent("2")], 10, 7.0)
+    assert not receipts.may_ride(7.0), "one is in flight"
 
 
 def test_a_pong_leaves_what_came_after_its_ping_to_wait() -> None:
     receipts = Receipts()
     receipts.ping(0, 1.0)
-    receipts.add(sent("1"), 10, 7.0)
+    receipts.add([sent("1")], 10, 7.0)
     assert receipts.pong(b"1", ALL, 2.0) == []
     assert (receipts.due, receipts.ping_by) == (False, 7.0)
 

@@ -23,7 +23,7 @@ from pushserver.delivery.settle import MAX_BATCH, MAX_WORKERS, Settler
 from pushserver.delivery.tasks import Tasks
 from pushserver.exposure.event import Event, Proof
 from pushserver.parts import Stores
-from tests.delivery.wire import connection, message
+from tests.delivery.wire import Wire, connection, message
 from tests.gate import hold, refuse
 from tests.pod import eventually
 
@@ -80,8 +80,11 @@ class Bench:
 
     def confirm(self, one: Connection, proof: Proof = "pong") -> None:
         """All that is unconfirmed on the connection is confirmed."""
-        confirmed = one.ack(list(one.sent), 1.0)
-        self.settler.confirmed(one, confirmed, proof)
+        one.ping(1.0)
+        assert isinstance(one.transport, Wire)
+        answer = one.pong(one.transport.pings[-1], 1.0)
+        assert answer is not None
+        self.settler.confirmed(one, answer[0], proof)
 
     async def inbox(self, user: str = "alice") -> list[str]:
         return (await self.stores.inbox.read(user, 10_000)).ids

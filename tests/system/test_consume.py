@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 
 from pushserver.core.alarm import Alarm
 from pushserver.core.metrics import Metrics
-from pushserver.exposure.event import Event, Exposure, build_events, connection_part, event_id
+from pushserver.exposure.event import Event, build_events, connection_part, event_id
 from pushserver.exposure.outlet import Outlet
 from pushserver.exposure.pubsub_sink import PubSubSink
 from pushserver.exposure.pubsub_subscription import PubSubSubscription
@@ -37,6 +37,7 @@ from tests.engines.engine import Engine
 from tests.engines.postgres import Postgres
 from tests.engines.pubsub_emulator import PubSubEmulator
 from tests.engines.tcp_proxy import TcpProxy
+from tests.exposure.examples import exposure
 from tests.pod import eventually
 from tests.pod_process import NO_MORE, Environ
 from tests.system.command import run_command
@@ -124,7 +125,7 @@ class Story:
         )
         rows = ask(self._url, f"SELECT {columns} FROM exposures LIMIT {REPEATS}")
         shown = [
-            Exposure(message_id, source, queued_at, connection_part(user, line, ip, {}), *how)
+            exposure(message_id, source, queued_at, connection_part(user, line, ip, {}), *how)
             for user, line, ip, message_id, source, queued_at, *how in rows
         ]
         outlet = Outlet(sink, None, "pod-1", Metrics())

@@ -1,0 +1,30 @@
+"""What arrives in the log, as it is given to many connections at once: made once, for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pushserver.core.message import Message
+from pushserver.delivery.sent import Sent
+
+__all__ = ["LiveBatch", "Placed"]
+
+Placed = tuple[int, Message]
+"""A message with its place in the log, or what stands for one (`delivery.sent`)."""
+
+
+class LiveBatch:
+    """Messages from the log in its order, and their frames in one piece, to be written as they are."""
+
+    __slots__ = ("by_id", "count", "first", "frames", "items", "last", "size")
+
+    def __init__(self, placed: Sequence[Placed], now_ms: int) -> None:
+        self.items = [Sent(message, position, "live", now_ms) for position, message in placed]
+        self.by_id = {sent.id: sent for sent in self.items}
+        self.count = len(placed)
+        self.frames = b"".join([message.frame for _, message in placed])
+        self.size = len(self.frames)
+        """In bytes."""
+        self.first = placed[0][0]
+        self.last = placed[-1][0]
+        """Places in the log."""
