@@ -46,6 +46,7 @@ from pushserver.parts import (
     Stores,
     build_door,
     build_explainer,
+    build_issuer_keys,
     build_lease,
     build_outlet,
     build_publisher,
@@ -57,6 +58,7 @@ from pushserver.parts import (
     connection_limits,
 )
 from pushserver.web.door import Door
+from pushserver.web.issuer_keys import IssuerKeys
 from pushserver.web.refresh import Refresh
 
 __all__ = ["App", "build"]
@@ -90,6 +92,8 @@ class App:
     explainer: Explainer
     drain: Drain
     door: Door
+    issuer_keys: IssuerKeys | None
+    """Those behind `auth.jwks_url`, if it is set."""
     started: bool = False
     """Set by `server` when the pod may take traffic."""
 
@@ -99,7 +103,15 @@ class App:
             return "draining"
         if not self.started:
             return "starting"
-        return "redis is away" if self.stores.commands.away else ""
+        if self.stores.commands.away:
+            return "redis is away"
+        return "" if self.issuer_keys is None else self.issuer_keys.trouble
+
+    async def disconnect(self) -> None:
+        """Let go of the connections to Redis, and to whoever else was asked."""
+        if self.issuer_keys is not None:
+            await self.issuer_keys.close()
+        await self.stores.close()
 
     def describe_pod(self) -> dict[str, object]:
         """This pod's figures of the moment."""
@@ -146,7 +158,8 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
     settler = Settler(outlet, stores.inbox, clock, metrics, tasks, pod=pod, on_log_settled=cursors.settled)
     pushing = Pushing(contents, clock, metrics)
     recategorizing = Recategorizing(stores.categories.read, manager, tasks)
-    verifier, source = build_verifier(settings, clock), category_source(settings, stores)
+    issuer_keys = build_issuer_keys(settings, metrics)
+    verifier, source = build_verifier(settings, clock, issuer_keys), category_source(settings, stores)
     sessions = Sessions(
         pod=pod,
         manager=manager,
@@ -235,6 +248,7 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
         explainer=build_explainer(settings, stores, feeds),
         drain=Drain(manager, sessions.leaving, spread_s=settings.drain.spread_s),
         door=door,
+        issuer_keys=issuer_keys,
     )
     _gauges(app)
     return app
@@ -253,3 +267,5 @@ def _gauges(app: App) -> None:
     read("redis_away", "1 while Redis does not answer", lambda: app.stores.commands.away)
     read("content_cache_bytes", "Bytes of contents in memory", lambda: app.contents.bytes)
     read("tasks", "Background tasks", lambda: len(app.tasks))
+    if (keys := app.issuer_keys) is not None:
+        read("jwks_age_seconds", "Since the keys of tokens were fetched", lambda: keys.age_s)

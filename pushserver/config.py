@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pushserver.config_checks import (
     check_api_key,
     check_database_url,
+    check_https_url,
     check_name,
     check_proxies,
     check_secret,
@@ -89,6 +90,10 @@ class AuthSettings(_Section):
     secret: Annotated[SecretStr, AfterValidator(check_secret)] = SecretStr("")
     previous_secret: Annotated[SecretStr, AfterValidator(check_secret)] = SecretStr("")
     public_key_file: str = ""
+    jwks_url: Annotated[str, AfterValidator(check_https_url)] = ""
+    jwks_ca_file: str = ""
+    jwks_refresh_s: Annotated[float, Field(ge=1, le=86_400)] = 300
+    jwks_max_stale_s: Annotated[float, Field(ge=1, le=30 * 86_400)] = 86_400
     issuer: str = ""
     audience: str = ""
     leeway_s: Annotated[float, Field(ge=0, le=60)] = 10

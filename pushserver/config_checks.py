@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_api_key",
     "check_database_url",
+    "check_https_url",
     "check_name",
     "check_proxies",
     "check_secret",
@@ -77,6 +78,23 @@ def check_database_url(url: SecretStr) -> SecretStr:
     if not _DATABASE_URL.fullmatch(text) or not text.isprintable():
         raise ValueError("must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST[:PORT]/DATABASE")
     return url
+
+
+def check_https_url(url: str) -> str:
+    """A URL that says who may come in, or empty: nobody on the way may change what is answered."""
+    if url and not _is_http_url(url, ("https",)):
+        raise ValueError("must be https://HOST[:PORT]/..., without user, password and fragment")
+    return url
+
+
+def _is_http_url(url: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(url)
+        place = parts.hostname and parts.port != 0
+    except ValueError:
+        return False
+    sound = re.fullmatch(r"[!-~]+", url) and not set(url) & set('#"<>\\^`|')
+    return bool(place and sound) and parts.scheme in schemes and "@" not in parts.netloc
 
 
 def parse_list(value: Any) -> Any:
@@ -156,8 +174,14 @@ def _keys(settings: Settings) -> Iterator[ConfigError]:
     auth = settings.auth
     if "HS256" in auth.algorithms and not settings.development and not auth.secret.get_secret_value():
         yield ConfigError("auth.secret", f"must be set, {MIN_SECRET_BYTES} bytes or more, with redis.url")
-    if set(auth.algorithms) - {"HS256"} and not auth.public_key_file:
-        yield ConfigError("auth.public_key_file", f"must be set for {', '.join(auth.algorithms)}")
+    if set(auth.algorithms) - {"HS256"} and not auth.public_key_file and not auth.jwks_url:
+        yield ConfigError(
+            "auth.public_key_file", f"or auth.jwks_url must be set for {', '.join(auth.algorithms)}"
+        )
+    if auth.jwks_ca_file and not auth.jwks_url:
+        yield ConfigError("auth.jwks_ca_file", "is set, but auth.jwks_url is not")
+    if auth.jwks_max_stale_s < auth.jwks_refresh_s:
+        yield ConfigError("auth.jwks_max_stale_s", "must be at least auth.jwks_refresh_s")
 
 
 def _times(settings: Settings) -> Iterator[ConfigError]:

@@ -59,8 +59,9 @@ from pushserver.web.chain.client_ip import client_ip
 from pushserver.web.chain.origin import Origin
 from pushserver.web.chain.recovery import recovery
 from pushserver.web.door import Door
+from pushserver.web.issuer_keys import MAX_BYTES, TIMEOUT_S, IssuerKeys
 from pushserver.web.origins import OriginPolicy
-from pushserver.web.tokens import TokenVerifier, load_keys
+from pushserver.web.tokens import KeySource, TokenVerifier, load_keys
 from pushserver.web.transport import SocketOptions
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "Stores",
     "build_door",
     "build_explainer",
+    "build_issuer_keys",
     "build_lease",
     "build_outlet",
     "build_publisher",
@@ -238,7 +240,26 @@ def build_outlet(settings: Settings, stores: Stores, pod: str, metrics: Metrics)
     return Outlet(sink, stores.exposures, pod, metrics)
 
 
-def build_verifier(settings: Settings, clock: StoreClock) -> TokenVerifier:
+def build_issuer_keys(settings: Settings, metrics: Metrics) -> IssuerKeys | None:
+    """The keys behind `auth.jwks_url`; None without one. Raises `ConfigError`."""
+    auth = settings.auth
+    if not auth.jwks_url:
+        return None
+    # Only here, for it brings aiohttp along: 8 MB that a pod which asks nobody does not need.
+    from pushserver.web.fetch import Fetcher, tls_context  # noqa: PLC0415
+
+    tls = tls_context("auth.jwks_ca_file", auth.jwks_ca_file)
+    return IssuerKeys(
+        Fetcher(tls, timeout_s=TIMEOUT_S, max_bytes=MAX_BYTES),
+        auth.jwks_url,
+        [name for name in auth.algorithms if name != "HS256"],
+        metrics,
+        refresh_s=auth.jwks_refresh_s,
+        max_stale_s=auth.jwks_max_stale_s,
+    )
+
+
+def build_verifier(settings: Settings, clock: StoreClock, source: KeySource | None) -> TokenVerifier:
     """Whose tokens are believed. Raises `ConfigError`."""
     auth = settings.auth
     secret = token_secret(settings) if "HS256" in auth.algorithms else auth.secret.get_secret_value()
@@ -247,9 +268,15 @@ def build_verifier(settings: Settings, clock: StoreClock) -> TokenVerifier:
         secret=secret.encode(),
         previous_secret=auth.previous_secret.get_secret_value().encode(),
         public_key_file=auth.public_key_file,
+        jwks_url=auth.jwks_url,
     )
     return TokenVerifier(
-        keys, issuer=auth.issuer, audience=auth.audience, leeway_s=auth.leeway_s, now=clock.now_s
+        keys,
+        issuer=auth.issuer,
+        audience=auth.audience,
+        leeway_s=auth.leeway_s,
+        now=clock.now_s,
+        source=source,
     )
 
 

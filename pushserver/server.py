@@ -1,6 +1,7 @@
 """A process's life: start, serve, drain, exit.
 
-engine -> lease -> sink -> listeners -> (signal, or the name was taken over) -> drain -> exit
+engine -> lease -> sink -> keys of tokens -> listeners -> (signal, or the name was taken over) -> drain
+       -> exit
 """
 
 from __future__ import annotations
@@ -129,6 +130,10 @@ class Server:
             (self._watch_loop(), "lag"),
         ):
             app.tasks.spawn(self._vital(work, name), name)
+        if (keys := app.issuer_keys) is not None:
+            # Without them the pod is up and not ready: it gets them as soon as they are to be had.
+            await keys.fetch()
+            app.tasks.spawn(self._vital(keys.run(), "jwks"), "jwks")
 
     def _bind_all(self) -> None:
         server, admin = self._app.settings.server, self._app.settings.admin
@@ -259,7 +264,7 @@ class Server:
         await app.outlet.drain(asyncio.get_running_loop().time())
         await self._public.close_all_connections()
         await self._admin.close_all_connections()
-        await app.stores.close()
+        await app.disconnect()
 
 
 def tell_stray(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from pushserver.config import Settings
-from pushserver.config_checks import check_api_key, check_url, contradictions
+from pushserver.config_checks import check_api_key, check_https_url, check_url, contradictions
 
 REDIS = {"url": "redis://example"}
 SECRET = {"secret": "x" * 32}
@@ -74,6 +74,41 @@ def test_a_refused_redis_url_is_not_repeated():
     assert "s3cret" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "url", ["", "https://issuer.example/.well-known/jwks.json", "https://[::1]:8443/keys?tenant=a%20b"]
+)
+def test_the_url_of_keys_is_https(url: str):
+    assert check_https_url(url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://issuer.example/keys",
+        "http://127.0.0.1/keys",
+        "https:///keys",
+        "https://",
+        "https://user:p4ss@issuer.example/keys",
+        "https://p4ss@issuer.example/keys",
+        "https://issuer.example/keys#one",
+        "https://issuer.example:port/keys",
+        "https://issuer.example:0/keys",
+        "https://issuer.example:70000/keys",
+        "https://[::1/keys",
+        "https://issuer.example/a b",
+        "https://issuer.example/\n",
+        "https://issuer.example/é",
+        "file:///etc/keys",
+        "//issuer.example/keys",
+        "issuer.example/keys",
+    ],
+)
+def test_any_other_url_of_keys_is_refused_and_not_repeated(url: str):
+    with pytest.raises(ValueError, match="must be https://HOST") as refused:
+        check_https_url(url)
+    assert "p4ss" not in str(refused.value)
+
+
 @pytest.mark.parametrize("key", ["x" * 15, "x" * 16 + " ", "x" * 16 + "\n", "x" * 15 + "é", ""])
 def test_an_api_key_that_is_short_or_cannot_stand_in_a_header_is_refused(key: str):
     with pytest.raises(ValueError, match="16 characters"):
@@ -92,6 +127,8 @@ def test_an_api_key_that_is_short_or_cannot_stand_in_a_header_is_refused(key: st
         ({"redis": REDIS}, "auth.secret"),
         ({"auth": {"algorithms": ["RS256"]}}, "auth.public_key_file"),
         ({"redis": REDIS, "auth": {"algorithms": ["HS256", "EdDSA"], **SECRET}}, "auth.public_key_file"),
+        ({"auth": {"jwks_ca_file": "ca.pem"}}, "auth.jwks_ca_file"),
+        ({"auth": {"jwks_max_stale_s": 299.0}}, "auth.jwks_max_stale_s"),
         ({"redis": {"timeout_ms": 5000}}, "redis.timeout_ms"),
         ({"pod": {"lease_ms": 12_000}}, "redis.timeout_ms"),
         ({"content": {"ttl_s": 2_592_001}}, "content.ttl_s"),
@@ -117,6 +154,7 @@ def test_settings_that_cannot_both_stand_are_named(sections: dict[str, Any], set
         {"redis": REDIS, "auth": SECRET, "server": {"host": "0.0.0.0"}},
         {"redis": REDIS, "auth": SECRET, "admin": {"host": "0.0.0.0", "api_keys": ["x" * 16]}},
         {"redis": REDIS, "auth": {"algorithms": ["ES256"], "public_key_file": "key.pem"}},
+        {"redis": REDIS, "auth": {"algorithms": ["ES256"], "jwks_url": "https://issuer.example/keys"}},
         {"redis": {"timeout_ms": 4999}},
         {"content": {"ttl_s": 2_592_000}},
         {"delivery": {"window_bytes": 262_144}},

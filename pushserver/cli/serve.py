@@ -27,6 +27,7 @@ def _check_config(arguments: argparse.Namespace, settings: Settings) -> int:
 def _check_parts(settings: Settings) -> None:
     """Build what looks closer at its settings than their types do. Raises `ConfigError`."""
     # Only this command needs them before the server starts, and they bring cryptography along.
+    from pushserver.web.fetch import tls_context  # noqa: PLC0415
     from pushserver.web.origins import OriginPolicy  # noqa: PLC0415
     from pushserver.web.tokens import load_keys  # noqa: PLC0415
 
@@ -40,7 +41,9 @@ def _check_parts(settings: Settings) -> None:
         secret=secret,
         previous_secret=auth.previous_secret.get_secret_value().encode(),
         public_key_file=auth.public_key_file,
+        jwks_url=auth.jwks_url,
     )
+    tls_context("auth.jwks_ca_file", auth.jwks_ca_file)
     OriginPolicy(settings.origin.allow)
 
 

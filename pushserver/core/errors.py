@@ -8,6 +8,8 @@
     ├── IdReusedError           the id is another message's                      HTTP 409
     ├── RecalledError           the message was recalled                         HTTP 410
     ├── NotAuthenticatedError   no token, or one that is not believed            HTTP 401
+    │   └── UnknownKeyError         its key is unknown; newer keys of the issuer may have it
+    ├── FetchError              another server, asked by HTTP, did not answer as it should   HTTP 503
     ├── StoreError              Redis did not do what was asked
     │   ├── StoreUnavailableError   away, slow, loading, or moved: trying again helps   HTTP 503
     │   └── StoreRefusedError       full, read-only or not permitted: an operator is needed  HTTP 503
@@ -31,6 +33,7 @@ __all__ = [
     "DatabaseError",
     "DatabaseRefusedError",
     "EventRefusedError",
+    "FetchError",
     "IdReusedError",
     "InvalidContentError",
     "InvalidEventError",
@@ -47,6 +50,7 @@ __all__ = [
     "StoreRefusedError",
     "StoreUnavailableError",
     "TakenOverError",
+    "UnknownKeyError",
 ]
 
 
@@ -112,6 +116,22 @@ class NotAuthenticatedError(PushServerError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+class UnknownKeyError(NotAuthenticatedError):
+    """The token names a key that the issuer's keys, as they were fetched last, do not have."""
+
+
+class FetchError(PushServerError):
+    """Another server did not answer, or not as it should; trying again may help.
+
+    `kind` is a short class for metrics ("timeout", "status"); neither text holds a URL or what was answered.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        self.kind = kind
+        self.reason = reason
+        super().__init__(f"{kind}: {reason}")
 
 
 class StoreError(PushServerError):

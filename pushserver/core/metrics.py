@@ -31,6 +31,8 @@ class Metrics:
     def _connections(self) -> None:
         self.handshakes = self._counter("handshakes", "Handshakes: 101, our code, or a status", "result")
         self.let_in = self.handshakes.labels("101")
+        self.jwks_fetches = self._counter("jwks_fetches", "Fetches of the keys of tokens", "result")
+        self.jwks_unknown_keys = self._counter("jwks_unknown_keys", "Tokens whose key was not known")
         self.closes = self._counter("closes", "Connections closed, by close code", "code")
         self.frames_refused = self._counter("frames_refused", "Client frames that were no request")
         self.receipts_ignored = self._counter(

@@ -21,7 +21,7 @@ from pushserver import __version__
 from pushserver.core.categories import Categories
 from pushserver.core.clock import StoreClock
 from pushserver.core.close_codes import CloseCode
-from pushserver.core.errors import NotAuthenticatedError, StoreError
+from pushserver.core.errors import FetchError, NotAuthenticatedError, StoreError
 from pushserver.core.frames import Event
 from pushserver.core.metrics import Metrics
 from pushserver.core.server_frames import error_frame, live_frame, welcome_frame
@@ -250,7 +250,7 @@ class Sessions:
         except NotAuthenticatedError as error:
             self.end(connection, CloseCode.NOT_AUTHENTICATED, error.reason)
             return
-        except StoreError:
+        except (StoreError, FetchError):
             connection.transport.write(error_frame("unavailable", "try the refresh again"))
             return
         if not connection.is_open():

@@ -19,8 +19,12 @@ class Refresh:
         self._source = source
 
     async def __call__(self, token: str, user: str) -> Verified:
-        """Who the token is for. Raises `NotAuthenticatedError`, also for another user, or `StoreError`."""
-        identity = self._verifier.verify(token)
+        """Who the token is for.
+
+        Raises `NotAuthenticatedError`, also for another user, and `StoreError` or `FetchError` where nobody
+        can tell now.
+        """
+        identity = await self._verifier.verify_anew(token)
         if identity.username != user:
             raise NotAuthenticatedError("token is for another user")
         try:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -22,12 +22,21 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.algorithms import HMACAlgorithm
 
-from pushserver.core.errors import ConfigError, InvalidNameError, NotAuthenticatedError
+from pushserver.core.errors import ConfigError, InvalidNameError, NotAuthenticatedError, UnknownKeyError
 from pushserver.core.jsontext import parse_strict
 from pushserver.core.names import check_username
 from pushserver.web.signatures import Signatures
 
-__all__ = ["Identity", "TokenKey", "TokenVerifier", "load_keys", "make_token"]
+__all__ = [
+    "Identity",
+    "KeySource",
+    "TokenKey",
+    "TokenVerifier",
+    "fits",
+    "is_key_id",
+    "load_keys",
+    "make_token",
+]
 
 MAX_TOKEN_CHARS = 8192
 MIN_SECRET_BYTES = 32
@@ -74,15 +83,34 @@ class TokenKey:
     key: Any = field(repr=False)
 
 
+class KeySource(Protocol):
+    """Keys that change while the pod runs, each for one algorithm and found by its id."""
+
+    @property
+    def algorithms(self) -> Sequence[str]:
+        """The algorithms that these keys are for; tokens of others are none of their business."""
+
+    def find(self, key_id: str | None, algorithm: str) -> TokenKey:
+        """The one key that is meant; `key_id` None: by a token that names none.
+
+        Raises `NotAuthenticatedError`: `UnknownKeyError` if there may be newer keys. Raises `FetchError` if
+        nobody can tell now.
+        """
+
+    async def look_again(self) -> bool:
+        """Ask for newer keys; False if that was done just now. Raises `FetchError` if too many wait."""
+
+
 class TokenVerifier:
     """Believes a token that one of `keys` has signed, that is valid now, and that is meant for us.
 
-    Keys are tried in their order, so a wrong signature costs one try for each. `now` tells the seconds
+    Keys are tried in their order, so a wrong signature costs one try for each. Tokens of the algorithms of
+    `source` are believed by its keys, and by one of them only. `now` tells the seconds
     since 1970 by the store's clock. An empty `issuer` asks for none. An empty `audience` refuses tokens
     that name one (RFC 7519 section 4.1.3). Raises `ConfigError` for a `leeway_s` outside 0 to 60.
     """
 
-    __slots__ = ("_audience", "_issuer", "_jws", "_keys", "_now", "leeway_s")
+    __slots__ = ("_audience", "_issuer", "_jws", "_keys", "_now", "_source", "leeway_s")
 
     def __init__(
         self,
@@ -92,10 +120,12 @@ class TokenVerifier:
         audience: str = "",
         leeway_s: float = 0,
         now: Callable[[], float],
+        source: KeySource | None = None,
     ) -> None:
         if not 0 <= leeway_s <= MAX_LEEWAY_S:
             raise ConfigError("auth.leeway_s", f"must be 0 to {MAX_LEEWAY_S} seconds")
         self._keys = tuple(keys)
+        self._source = source
         self._issuer = issuer
         self._audience = audience
         self.leeway_s = leeway_s
@@ -105,8 +135,8 @@ class TokenVerifier:
     def verify(self, token: object) -> Identity:
         """Who `token` is for. It may be anything: a refresh frame brings what its JSON held.
 
-        Raises `NotAuthenticatedError` and nothing else, and asks nobody: a key that a token brings or
-        names is never used.
+        Raises `NotAuthenticatedError`, and `FetchError` while the keys of the issuer are not to be had, and
+        asks nobody: a key that a token brings, or says where to find, is never used.
         """
         if not isinstance(token, str) or len(token) > MAX_TOKEN_CHARS or not _COMPACT.fullmatch(token):
             raise NotAuthenticatedError("token is malformed")
@@ -115,9 +145,18 @@ class TokenVerifier:
         self._check_parties(claims)
         return Identity(_subject(claims), expires_at, claims.get("categories"))
 
+    async def verify_anew(self, token: object) -> Identity:
+        """As `verify`; where a token names a key that is not known, newer keys are waited for."""
+        try:
+            return self.verify(token)
+        except UnknownKeyError:
+            if self._source is None or not await self._source.look_again():
+                raise
+        return self.verify(token)
+
     def _signed_payload(self, token: str) -> bytes:
         reason = "token algorithm is not accepted"
-        for candidate in self._keys:
+        for candidate in self._keys if self._source is None else self._meant(token, self._source):
             try:
                 signed = self._jws.decode_complete(token, candidate.key, algorithms=[candidate.algorithm])
             except jwt.InvalidAlgorithmError:
@@ -132,6 +171,17 @@ class TokenVerifier:
             payload: bytes = signed["payload"]
             return payload
         raise NotAuthenticatedError(reason)
+
+    def _meant(self, token: str, source: KeySource) -> Sequence[TokenKey]:
+        """The keys to try, by what the token says of itself, which is not verified yet."""
+        try:
+            header = self._jws.get_unverified_header(token)
+        except jwt.PyJWTError:
+            raise NotAuthenticatedError("token is malformed") from None
+        if header.get("alg") not in source.algorithms:
+            return self._keys
+        _check_header(header)
+        return (source.find(header.get("kid"), header["alg"]),)
 
     def _check_times(self, claims: Mapping[str, Any]) -> float:
         now = self._now()
@@ -160,9 +210,13 @@ def _check_header(header: Mapping[str, Any]) -> None:
     """Refuse what no honest issuer of ours writes, although nothing here would use it."""
     if not _BRINGS_A_KEY.isdisjoint(header):
         raise NotAuthenticatedError("token brings its own key")
-    key_id = header.get("kid", "-")
-    if not _KEY_ID.fullmatch(key_id) or ".." in key_id:
+    if not is_key_id(header.get("kid", "-")):
         raise NotAuthenticatedError("token key id is malformed")
+
+
+def is_key_id(text: str) -> bool:
+    """Whether an honest issuer may call a key so."""
+    return bool(_KEY_ID.fullmatch(text)) and ".." not in text
 
 
 def _parse_claims(payload: bytes) -> dict[str, Any]:
@@ -198,23 +252,33 @@ def load_keys(
     secret: bytes = b"",
     previous_secret: bytes = b"",
     public_key_file: str = "",
+    jwks_url: str = "",
 ) -> tuple[TokenKey, ...]:
     """The keys that the settings of `auth` give (empty: not set), each bound to its algorithm.
 
     `secret` comes first, so that the previous one costs nothing while nobody uses it.
 
     `algorithms` are any of HS256 (with `secret`, and during a rotation `previous_secret`), RS256, ES256
-    and EdDSA (with the public key in the PEM file). Raises `ConfigError` naming the setting: for an
+    and EdDSA (with the public key in the PEM file; those behind `jwks_url` are no part of the answer).
+
+    Raises `ConfigError` naming the setting: for an
     unknown or no algorithm, a secret under 32 bytes, a key that is missing, unreadable, private or of
     another type, and one that no algorithm uses (its tokens would all be refused).
     """
     unknown = [name for name in algorithms if name != _SYMMETRIC and name not in _KEY_NEEDED]
     if unknown or not algorithms:
         raise ConfigError("auth.algorithms", f"must name some of {_SYMMETRIC}, {', '.join(_KEY_NEEDED)}")
-    return (
-        *_load_secrets(_SYMMETRIC in algorithms, secret, previous_secret),
-        *_load_public_key([name for name in _KEY_NEEDED if name in algorithms], public_key_file),
-    )
+    secrets = _load_secrets(_SYMMETRIC in algorithms, secret, previous_secret)
+    asymmetric = [name for name in _KEY_NEEDED if name in algorithms]
+    if not jwks_url:
+        return (*secrets, *_load_public_key(asymmetric, public_key_file))
+    if not asymmetric:
+        raise ConfigError(
+            "auth.jwks_url", f"is set, but auth.algorithms names none of {', '.join(_KEY_NEEDED)}"
+        )
+    if public_key_file:
+        raise ConfigError("auth.jwks_url", "and auth.public_key_file cannot both be set")
+    return tuple(secrets)
 
 
 def _load_secrets(wanted: bool, secret: bytes, previous_secret: bytes) -> list[TokenKey]:
@@ -247,7 +311,7 @@ def _load_public_key(algorithms: Sequence[str], path: str) -> list[TokenKey]:
         raise ConfigError(setting, f"is set, but auth.algorithms names none of {', '.join(_KEY_NEEDED)}")
     key = _read_public_key(setting, Path(path))
     for algorithm in algorithms:
-        if not _fits(algorithm, key):
+        if not fits(algorithm, key):
             raise ConfigError(setting, f"{algorithm} needs {_KEY_NEEDED[algorithm]}")
     return [TokenKey(algorithm, key) for algorithm in algorithms]
 
@@ -265,7 +329,8 @@ def _read_public_key(setting: str, path: Path) -> object:
         raise ConfigError(setting, "holds no public key in PEM") from None
 
 
-def _fits(algorithm: str, key: object) -> bool:
+def fits(algorithm: str, key: object) -> bool:
+    """Whether this is a public key that the algorithm may use."""
     if algorithm == "RS256":
         return isinstance(key, RSAPublicKey) and key.key_size >= 2048
     if algorithm == "ES256":

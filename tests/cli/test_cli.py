@@ -142,6 +142,11 @@ def test_check_config_prints_what_is_in_effect_and_changes_nothing(
             "auth.",
         ),
         (["auth.public_key_file=p"], "auth.public_key_file: "),
+        (["auth.jwks_url=https://h/k"], "auth.jwks_url: is set, but auth.algorithms names none"),
+        (
+            ['auth.algorithms=["ES256"]', "auth.jwks_url=https://h/k", "auth.jwks_ca_file=none.pem"],
+            "auth.jwks_ca_file: cannot be read as PEM",
+        ),
     ],
 )
 def test_check_config_looks_closer_than_types_do(

@@ -112,4 +112,4 @@ async def doorway(
         await app.tasks.close()
         await app.contents.close()
         await server.close_all_connections()
-        await app.stores.close()
+        await app.disconnect()

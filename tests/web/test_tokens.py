@@ -605,6 +605,15 @@ def test_one_file_cannot_serve_two_types(tmp_path: Path) -> None:
     assert refused_setting("RS256", "ES256", public_key_file=file).reason.startswith("ES256 needs ")
 
 
+def test_keys_behind_a_url_need_no_file_and_bear_none_beside_them(tmp_path: Path) -> None:
+    url = "https://issuer.example/keys"
+    assert load_keys(["ES256", "RS256"], jwks_url=url) == ()
+    assert [key.algorithm for key in load_keys(["HS256", "ES256"], secret=SECRET, jwks_url=url)] == ["HS256"]
+    file = written(tmp_path, pem(PRIVATE_KEYS["ES256"]))
+    assert refused_setting("ES256", public_key_file=file, jwks_url=url).setting == "auth.jwks_url"
+    assert refused_setting("HS256", secret=SECRET, jwks_url=url).setting == "auth.jwks_url"
+
+
 def test_ed448_is_an_eddsa_key(tmp_path: Path) -> None:
     key = OTHER_KEYS["Ed448"]
     keys = load_keys(["EdDSA"], public_key_file=written(tmp_path, pem(key)))

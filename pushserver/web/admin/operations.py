@@ -21,7 +21,7 @@ class Ready(AdminHandler):
     """`/readyz`: the pod may take traffic."""
 
     def get(self) -> None:
-        """200, or 503 with the reason: starting, draining, Redis away."""
+        """200, or 503 with the reason: starting, draining, Redis away, no keys to verify tokens by."""
         reason = self.admin.ready()
         if reason:
             self.set_header("Retry-After", "1")

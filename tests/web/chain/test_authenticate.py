@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pushserver.core.context import Context
+from pushserver.core.errors import FetchError
 from pushserver.web.chain import CLOSE_CODE, IDENTITY, USER
 from pushserver.web.chain.authenticate import Authenticate
-from pushserver.web.tokens import TokenVerifier, load_keys, make_token
+from pushserver.web.tokens import TokenKey, TokenVerifier, load_keys, make_token
 from tests.pod import SECRET
 from tests.web.chain.contexts import answer, credentials, run
 
@@ -62,3 +63,25 @@ async def test_a_routing_hint_to_somebody_else_is_400(query: str) -> None:
 @pytest.mark.gen_test
 async def test_a_routing_hint_to_the_same_user_passes() -> None:
     assert (await judge(token("al ice"), "user=al%20ice&x=1")).keys[USER] == "al ice"
+
+
+class NoKeys:
+    """A key source that cannot be reached."""
+
+    algorithms = ("HS256",)
+
+    def find(self, key_id: str | None, algorithm: str) -> TokenKey:
+        raise FetchError("keys", "not fetched yet")
+
+    async def look_again(self) -> bool:
+        return False
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("offered", [False, True])
+async def test_where_nobody_can_tell_it_is_503_for_a_good_token_would_be_thrown_away(offered: bool) -> None:
+    link = Authenticate(TokenVerifier([], now=lambda: NOW, source=NoKeys()))
+    ctx = await run(link.handle, keys=credentials(token("alice"), offered=offered))
+    assert answer(ctx) == (503, "keys")
+    assert ctx.writer.headers["Retry-After"] == "5"
+    assert not {USER, IDENTITY, CLOSE_CODE} & ctx.keys.keys()
