@@ -44,6 +44,7 @@ from pushserver.exposure.outlet import Outlet
 from pushserver.parts import (
     Gate,
     Stores,
+    build_asked_categories,
     build_door,
     build_explainer,
     build_issuer_keys,
@@ -57,6 +58,7 @@ from pushserver.parts import (
     category_source,
     connection_limits,
 )
+from pushserver.web.asked_categories import AskedCategories
 from pushserver.web.door import Door
 from pushserver.web.issuer_keys import IssuerKeys
 from pushserver.web.refresh import Refresh
@@ -94,6 +96,8 @@ class App:
     door: Door
     issuer_keys: IssuerKeys | None
     """Those behind `auth.jwks_url`, if it is set."""
+    asked_categories: AskedCategories | None
+    """With the source http."""
     started: bool = False
     """Set by `server` when the pod may take traffic."""
 
@@ -109,8 +113,9 @@ class App:
 
     async def disconnect(self) -> None:
         """Let go of the connections to Redis, and to whoever else was asked."""
-        if self.issuer_keys is not None:
-            await self.issuer_keys.close()
+        for asking in (self.issuer_keys, self.asked_categories):
+            if asking is not None:
+                await asking.close()
         await self.stores.close()
 
     def describe_pod(self) -> dict[str, object]:
@@ -159,7 +164,9 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
     pushing = Pushing(contents, clock, metrics)
     recategorizing = Recategorizing(stores.categories.read, manager, tasks)
     issuer_keys = build_issuer_keys(settings, metrics)
-    verifier, source = build_verifier(settings, clock, issuer_keys), category_source(settings, stores)
+    asked_categories = build_asked_categories(settings, metrics)
+    verifier = build_verifier(settings, clock, issuer_keys)
+    source = category_source(settings, stores, asked_categories)
     sessions = Sessions(
         pod=pod,
         manager=manager,
@@ -249,6 +256,7 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
         drain=Drain(manager, sessions.leaving, spread_s=settings.drain.spread_s),
         door=door,
         issuer_keys=issuer_keys,
+        asked_categories=asked_categories,
     )
     _gauges(app)
     return app
@@ -269,3 +277,5 @@ def _gauges(app: App) -> None:
     read("tasks", "Background tasks", lambda: len(app.tasks))
     if (keys := app.issuer_keys) is not None:
         read("jwks_age_seconds", "Since the keys of tokens were fetched", lambda: keys.age_s)
+    if (asked := app.asked_categories) is not None:
+        read("category_requests_waiting", "Who waits for categories by HTTP", lambda: asked.in_hand)

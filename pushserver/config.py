@@ -13,12 +13,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from pushserver.config_checks import (
     check_api_key,
+    check_authorization,
     check_database_url,
     check_https_url,
     check_name,
     check_proxies,
     check_secret,
     check_url,
+    check_user_url,
     parse_list,
 )
 from pushserver.core.client_ip import DEFAULT_HEADERS
@@ -103,7 +105,12 @@ class AuthSettings(_Section):
 class CategoriesSettings(_Section):
     """Where a user's categories are read."""
 
-    source: Literal["redis", "claims"] = "redis"
+    source: Literal["redis", "claims", "http"] = "redis"
+    url: Annotated[str, AfterValidator(check_user_url)] = ""
+    authorization: Annotated[SecretStr, AfterValidator(check_authorization)] = SecretStr("")
+    ca_file: str = ""
+    timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 2000
+    max_connections: Annotated[int, Field(ge=1, le=1000)] = 16
 
 
 class OriginSettings(_Section):

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_api_key",
+    "check_authorization",
     "check_database_url",
     "check_https_url",
     "check_name",
     "check_proxies",
     "check_secret",
     "check_url",
+    "check_user_url",
     "contradictions",
     "parse_list",
 ]
@@ -87,6 +89,27 @@ def check_https_url(url: str) -> str:
     return url
 
 
+def check_user_url(url: str) -> str:
+    """A URL with `{user}` in place of a username, in its path or its query, or empty."""
+    if not url:
+        return url
+    place, slash, rest = url.partition("://")[2].partition("/")
+    if not _is_http_url(url, ("http", "https")) or not slash or "{" in place:
+        raise ValueError(
+            "must be http[s]://HOST[:PORT]/... with {user} in it, without user, password, fragment"
+        )
+    if rest.count("{user}") != 1 or set(rest.replace("{user}", "")) & set("{}"):
+        raise ValueError("must have {user} in it once, and no other braces")
+    return url
+
+
+def check_authorization(value: SecretStr) -> SecretStr:
+    """The value of an `Authorization` header, or empty."""
+    if not re.fullmatch(r"([!-~]([ -~]{0,4094}[!-~])?)?", value.get_secret_value()):
+        raise ValueError("must be printable ASCII, as in `Bearer KEY`, 4096 characters at most")
+    return value
+
+
 def _is_http_url(url: str, schemes: tuple[str, ...]) -> bool:
     try:
         parts = urlsplit(url)
@@ -137,6 +160,7 @@ def contradictions(settings: Settings) -> Iterator[ConfigError]:
     """Every pair of settings that cannot both stand, named by the one that is more likely wrong."""
     yield from _listeners(settings)
     yield from _keys(settings)
+    yield from _categories(settings)
     yield from _times(settings)
     yield from _sizes(settings)
     if settings.exposure.sink == "pubsub" and not _TOPIC.fullmatch(settings.exposure.topic):
@@ -182,6 +206,18 @@ def _keys(settings: Settings) -> Iterator[ConfigError]:
         yield ConfigError("auth.jwks_ca_file", "is set, but auth.jwks_url is not")
     if auth.jwks_max_stale_s < auth.jwks_refresh_s:
         yield ConfigError("auth.jwks_max_stale_s", "must be at least auth.jwks_refresh_s")
+
+
+def _categories(settings: Settings) -> Iterator[ConfigError]:
+    categories = settings.categories
+    if categories.source == "http" and not categories.url:
+        yield ConfigError("categories.url", "must be set for the source http")
+    if categories.source != "http":
+        for name in ("url", "authorization", "ca_file"):
+            if getattr(categories, name):
+                yield ConfigError(f"categories.{name}", "is set, but categories.source is not http")
+    elif categories.timeout_ms >= settings.limits.handshake_timeout_s * 1000:
+        yield ConfigError("categories.timeout_ms", "must be less than limits.handshake_timeout_s")
 
 
 def _times(settings: Settings) -> Iterator[ConfigError]:

@@ -19,6 +19,7 @@ from pushserver.core.client_ip import ClientIPRule
 from pushserver.core.clock import StoreClock
 from pushserver.core.context import Handler
 from pushserver.core.metrics import Metrics
+from pushserver.core.publish_request import MAX_CATEGORIES_BYTES
 from pushserver.delivery.explain import Explainer
 from pushserver.delivery.feeds import Feeds
 from pushserver.delivery.lease import Lease
@@ -52,6 +53,7 @@ from pushserver.stores.presence import PresenceStore
 from pushserver.stores.replies import Replies
 from pushserver.stores.stream import StreamReader
 from pushserver.stores.whereabouts import Whereabouts
+from pushserver.web.asked_categories import AskedCategories
 from pushserver.web.chain.admission import Admission
 from pushserver.web.chain.authenticate import Authenticate
 from pushserver.web.chain.categories import CategoriesLink, Source, from_claims, from_redis
@@ -67,6 +69,7 @@ from pushserver.web.transport import SocketOptions
 __all__ = [
     "Gate",
     "Stores",
+    "build_asked_categories",
     "build_door",
     "build_explainer",
     "build_issuer_keys",
@@ -280,8 +283,29 @@ def build_verifier(settings: Settings, clock: StoreClock, source: KeySource | No
     )
 
 
-def category_source(settings: Settings, stores: Stores) -> Source:
+def build_asked_categories(settings: Settings, metrics: Metrics) -> AskedCategories | None:
+    """Who asks a back end for categories; None unless `categories.source` is http. Raises `ConfigError`."""
+    categories = settings.categories
+    if categories.source != "http":
+        return None
+    # Only here, see `build_issuer_keys`.
+    from pushserver.web.fetch import Fetcher, tls_context  # noqa: PLC0415
+
+    authorization = categories.authorization.get_secret_value()
+    fetcher = Fetcher(
+        tls_context("categories.ca_file", categories.ca_file),
+        timeout_s=categories.timeout_ms / 1000,
+        max_bytes=MAX_CATEGORIES_BYTES,
+        max_connections=categories.max_connections,
+        headers={"Authorization": authorization} if authorization else {},
+    )
+    return AskedCategories(fetcher, categories.url, metrics)
+
+
+def category_source(settings: Settings, stores: Stores, asked: AskedCategories | None) -> Source:
     """Where categories are read."""
+    if asked is not None:
+        return asked
     if settings.categories.source == "claims":
         return from_claims
     return from_redis(stores.categories.read)
@@ -352,7 +376,11 @@ def build_door(
     )
     policy = OriginPolicy(settings.origin.allow, allow_loopback=settings.development)
     categories = CategoriesLink(
-        gate.source, presence.announce, gate.cursor, connect_wait_ms=settings.redis.connect_wait_ms
+        gate.source,
+        presence.announce,
+        gate.cursor,
+        connect_wait_ms=settings.redis.connect_wait_ms,
+        asks_elsewhere=settings.categories.source == "http",
     )
     return Door(
         chain=(

@@ -82,8 +82,9 @@ def test_the_printed_settings_hold_no_secret():
         auth={"secret": "s3cr3t" * 6, "previous_secret": "0lds3cr3t" * 4},
         redis={"url": "redis://u:p4ssw0rd@h"},
         admin={"api_keys": ["k3y" * 8]},
+        categories={"authorization": "Bearer c4tk3y"},
     )
-    for secret in ("s3cr3t", "0lds3cr3t", "p4ssw0rd", "k3y"):
+    for secret in ("s3cr3t", "0lds3cr3t", "p4ssw0rd", "k3y", "c4tk3y"):
         assert secret not in f"{settings!r} {settings} {settings.model_dump()}"
 
 
@@ -115,7 +116,12 @@ def test_the_printed_settings_hold_no_secret():
         ("auth", "jwks_max_stale_s", float("inf")),
         ("auth", "leeway_s", 60.5),
         ("auth", "leeway_s", -1),
-        ("categories", "source", "http"),
+        ("categories", "source", "https"),
+        ("categories", "url", "ftp://h/{user}"),
+        ("categories", "url", "http://h/"),
+        ("categories", "authorization", "Bearer a\nb"),
+        ("categories", "timeout_ms", 60_001),
+        ("categories", "max_connections", 0),
         ("proxy", "trusted", ["example.com"]),
         ("proxy", "headers", ["X-Forwarded-For:"]),
         ("proxy", "headers", ["X-Real-IP\n"]),
@@ -153,6 +159,7 @@ def test_a_value_outside_its_type_or_bounds_is_refused(section: str, name: str, 
         ("auth", "secret", "ß" * 16),
         ("auth", "leeway_s", 0),
         ("auth", "leeway_s", 60),
+        ("categories", "authorization", "Bearer k3y"),
         ("proxy", "trusted", ["10.0.0.0/8", "::1", "192.168.1.7"]),
         ("proxy", "platform", "CF-Connecting-IP"),
         ("delivery", "ping_interval_s", 0.05),

@@ -8,10 +8,18 @@ import pytest
 from pydantic import SecretStr
 
 from pushserver.config import Settings
-from pushserver.config_checks import check_api_key, check_https_url, check_url, contradictions
+from pushserver.config_checks import (
+    check_api_key,
+    check_authorization,
+    check_https_url,
+    check_url,
+    check_user_url,
+    contradictions,
+)
 
 REDIS = {"url": "redis://example"}
 SECRET = {"secret": "x" * 32}
+HTTP = {"source": "http", "url": "http://h/{user}"}
 
 
 @pytest.mark.parametrize(
@@ -109,6 +117,57 @@ def test_any_other_url_of_keys_is_refused_and_not_repeated(url: str):
     assert "p4ss" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "https://backend.example/users/{user}/categories",
+        "http://10.0.0.7:8080/{user}",
+        "http://[::1]/categories?user={user}&all=1",
+    ],
+)
+def test_the_url_of_categories_says_where_the_user_belongs(url: str):
+    assert check_user_url(url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://backend.example/",
+        "http://backend.example/{user}/{user}",
+        "http://backend.example/{name}",
+        "http://backend.example/{user}{",
+        "http://backend.example/{user}?{}",
+        "http://{user}.example/",
+        "http://{user}/{user}",
+        "http://backend.example?user={user}",
+        "http://backend.example:{user}/",
+        "http://backend.example/#{user}",
+        "http://name:p4ss@backend.example/{user}",
+        "ftp://backend.example/{user}",
+        "/users/{user}",
+        "http:///{user}",
+        "http://backend.example/{user} ",
+    ],
+)
+def test_any_other_url_of_categories_is_refused_and_not_repeated(url: str):
+    with pytest.raises(ValueError, match=r"\{user\}") as refused:
+        check_user_url(url)
+    assert "p4ss" not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", ["", "Bearer k", "k", "x" * 4096])
+def test_an_authorization_that_can_stand_in_a_header_is_taken(value: str):
+    assert check_authorization(SecretStr(value)).get_secret_value() == value
+
+
+@pytest.mark.parametrize("value", [" ", "k ", " k", "Bearer s3cret\r\nX: y", "é", "a\0b", "x" * 4097])
+def test_an_authorization_that_cannot_stand_in_a_header_is_refused(value: str):
+    with pytest.raises(ValueError, match="printable ASCII") as refused:
+        check_authorization(SecretStr(value))
+    assert "s3cret" not in str(refused.value)
+
+
 @pytest.mark.parametrize("key", ["x" * 15, "x" * 16 + " ", "x" * 16 + "\n", "x" * 15 + "é", ""])
 def test_an_api_key_that_is_short_or_cannot_stand_in_a_header_is_refused(key: str):
     with pytest.raises(ValueError, match="16 characters"):
@@ -129,6 +188,12 @@ def test_an_api_key_that_is_short_or_cannot_stand_in_a_header_is_refused(key: st
         ({"redis": REDIS, "auth": {"algorithms": ["HS256", "EdDSA"], **SECRET}}, "auth.public_key_file"),
         ({"auth": {"jwks_ca_file": "ca.pem"}}, "auth.jwks_ca_file"),
         ({"auth": {"jwks_max_stale_s": 299.0}}, "auth.jwks_max_stale_s"),
+        ({"categories": {"source": "http"}}, "categories.url"),
+        ({"categories": {"url": "http://h/{user}"}}, "categories.url"),
+        ({"categories": {"source": "claims", "authorization": "Bearer k"}}, "categories.authorization"),
+        ({"categories": {"ca_file": "ca.pem"}}, "categories.ca_file"),
+        ({"categories": {**HTTP, "timeout_ms": 10_000}}, "categories.timeout_ms"),
+        ({"categories": HTTP, "limits": {"handshake_timeout_s": 2.0}}, "categories.timeout_ms"),
         ({"redis": {"timeout_ms": 5000}}, "redis.timeout_ms"),
         ({"pod": {"lease_ms": 12_000}}, "redis.timeout_ms"),
         ({"content": {"ttl_s": 2_592_001}}, "content.ttl_s"),
@@ -155,6 +220,7 @@ def test_settings_that_cannot_both_stand_are_named(sections: dict[str, Any], set
         {"redis": REDIS, "auth": SECRET, "admin": {"host": "0.0.0.0", "api_keys": ["x" * 16]}},
         {"redis": REDIS, "auth": {"algorithms": ["ES256"], "public_key_file": "key.pem"}},
         {"redis": REDIS, "auth": {"algorithms": ["ES256"], "jwks_url": "https://issuer.example/keys"}},
+        {"categories": {**HTTP, "timeout_ms": 9999, "authorization": "Bearer k", "ca_file": "ca.pem"}},
         {"redis": {"timeout_ms": 4999}},
         {"content": {"ttl_s": 2_592_000}},
         {"delivery": {"window_bytes": 262_144}},

@@ -44,6 +44,7 @@ def _check_parts(settings: Settings) -> None:
         jwks_url=auth.jwks_url,
     )
     tls_context("auth.jwks_ca_file", auth.jwks_ca_file)
+    tls_context("categories.ca_file", settings.categories.ca_file)
     OriginPolicy(settings.origin.allow)
 
 

@@ -125,7 +125,7 @@ class UnknownKeyError(NotAuthenticatedError):
 class FetchError(PushServerError):
     """Another server did not answer, or not as it should; trying again may help.
 
-    `kind` is a short class for metrics ("timeout", "status"); neither text holds a URL or what was answered.
+    `kind` is a short class for metrics ("timeout", "status"); neither text holds a path, a query or a secret.
     """
 
     def __init__(self, kind: str, reason: str) -> None:

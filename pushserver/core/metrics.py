@@ -33,6 +33,12 @@ class Metrics:
         self.let_in = self.handshakes.labels("101")
         self.jwks_fetches = self._counter("jwks_fetches", "Fetches of the keys of tokens", "result")
         self.jwks_unknown_keys = self._counter("jwks_unknown_keys", "Tokens whose key was not known")
+        self.category_requests = self._counter(
+            "category_requests", "Users that a back end was asked about by HTTP", "result"
+        )
+        self.category_request_seconds = self._histogram(
+            "category_request_seconds", "From asking a back end for categories to an answer or none"
+        )
         self.closes = self._counter("closes", "Connections closed, by close code", "code")
         self.frames_refused = self._counter("frames_refused", "Client frames that were no request")
         self.receipts_ignored = self._counter(

@@ -51,7 +51,6 @@ class Fetcher:
         self._max_bytes = max_bytes
         self._max_connections = max_connections
         self._headers = headers or {}
-        self._free = asyncio.Semaphore(max_connections)
         self._session: aiohttp.ClientSession | None = None
         self.in_hand = 0
         """Callers that wait, for their turn or for an answer."""
@@ -66,7 +65,7 @@ class Fetcher:
             raise FetchError("busy", "too many wait already")
         self.in_hand += 1
         try:
-            async with asyncio.timeout(self._timeout_s), self._free:
+            async with asyncio.timeout(self._timeout_s):
                 return await self._ask(url)
         except TimeoutError:
             raise FetchError("timeout", f"no answer within {self._timeout_s:g} s") from None
@@ -102,6 +101,7 @@ class Fetcher:
         # Not before there is a loop.
         if self._session is None:
             self._session = aiohttp.ClientSession(
+                # Who finds no free connection waits for one in the connector.
                 connector=aiohttp.TCPConnector(
                     limit=self._max_connections, ssl=self._tls, keepalive_timeout=KEEP_S
                 ),

@@ -147,6 +147,10 @@ def test_check_config_prints_what_is_in_effect_and_changes_nothing(
             ['auth.algorithms=["ES256"]', "auth.jwks_url=https://h/k", "auth.jwks_ca_file=none.pem"],
             "auth.jwks_ca_file: cannot be read as PEM",
         ),
+        (
+            ["categories.source=http", "categories.url=https://h/{user}", "categories.ca_file=none.pem"],
+            "categories.ca_file: cannot be read as PEM",
+        ),
     ],
 )
 def test_check_config_looks_closer_than_types_do(

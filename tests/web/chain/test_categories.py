@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from pushserver.core.categories import Categories
 from pushserver.core.context import Context
-from pushserver.core.errors import NotAuthenticatedError, StoreUnavailableError
+from pushserver.core.errors import FetchError, NotAuthenticatedError, StoreUnavailableError
 from pushserver.web.chain import CATEGORIES, CLOSE_CODE, IDENTITY, LOG_AT, USER
 from pushserver.web.chain.categories import CategoriesLink, from_claims, from_redis
 from pushserver.web.chain.recovery import recovery
@@ -173,3 +173,24 @@ async def test_from_redis_asks_for_the_user_of_the_token() -> None:
         return {"vip": (user,)}
 
     assert await from_redis(read)(ALICE) == {"vip": ("alice",)}
+
+
+@pytest.mark.gen_test
+async def test_another_server_is_asked_once_however_often_redis_is() -> None:
+    store = Store(VIP, places=[StoreUnavailableError("away", ""), StoreUnavailableError("away", ""), 7])
+    link = CategoriesLink(store.read, store.announce, store.cursor, connect_wait_ms=5000, asks_elsewhere=True)
+    ctx = await run(recovery, link.handle, keys=KEYS)
+    assert (ctx.keys[CATEGORIES], ctx.keys[LOG_AT]) == (VIP, 7)
+    assert (store.reads, store.places) == (1, [7])
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("offered", [False, True])
+async def test_another_server_that_says_nothing_of_use_is_503_and_redis_is_not_asked(offered: bool) -> None:
+    store = Store(FetchError("timeout", "no answer within 2 s"))
+    link = CategoriesLink(store.read, store.announce, store.cursor, connect_wait_ms=5000, asks_elsewhere=True)
+    ctx = await run(recovery, link.handle, keys={**KEYS, **credentials("a.b.c", offered=offered)})
+    assert answer(ctx) == (503, "categories")
+    assert ctx.writer.headers["Retry-After"] == "5"
+    assert not {CATEGORIES, CLOSE_CODE} & ctx.keys.keys()
+    assert (store.reads, store.announced) == (1, [])
