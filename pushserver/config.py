@@ -69,6 +69,7 @@ class PodSettings(_Section):
     """Who this process is among the pods."""
 
     name: Annotated[str, AfterValidator(check_name)] = ""
+    production: bool = False
     lease_ms: Annotated[int, Field(ge=100, le=600_000)] = 15_000
 
 
@@ -265,7 +266,7 @@ class Settings(BaseSettings):
     @property
     def development(self) -> bool:
         """Whether this is development mode: no `redis.url`, so an embedded engine on loopback."""
-        return not self.redis.url.get_secret_value()
+        return not self.redis.url.get_secret_value() and not self.pod.production
 
     def origin_of(self, section: str, name: str) -> str:
         """Where a setting comes from: `default`, `file PATH`, `environment` or `flag`."""

@@ -158,6 +158,8 @@ def check_proxies(trusted: tuple[str, ...]) -> tuple[str, ...]:
 
 def contradictions(settings: Settings) -> Iterator[ConfigError]:
     """Every pair of settings that cannot both stand, named by the one that is more likely wrong."""
+    if settings.pod.production and not settings.redis.url.get_secret_value():
+        yield ConfigError("redis.url", "must be set with pod.production")
     yield from _listeners(settings)
     yield from _keys(settings)
     yield from _categories(settings)

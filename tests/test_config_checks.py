@@ -20,6 +20,7 @@ from pushserver.config_checks import (
 REDIS = {"url": "redis://example"}
 SECRET = {"secret": "x" * 32}
 HTTP = {"source": "http", "url": "http://h/{user}"}
+PRODUCTION = {"production": True}
 
 
 @pytest.mark.parametrize(
@@ -184,6 +185,8 @@ def test_an_api_key_that_is_short_or_cannot_stand_in_a_header_is_refused(key: st
         ({"server": {"port": 8001}}, "admin.port"),
         ({"server": {"reuse_port": True}}, "pod.name"),
         ({"redis": REDIS}, "auth.secret"),
+        ({"pod": PRODUCTION, "auth": SECRET}, "redis.url"),
+        ({"pod": PRODUCTION, "redis": REDIS}, "auth.secret"),
         ({"auth": {"algorithms": ["RS256"]}}, "auth.public_key_file"),
         ({"redis": REDIS, "auth": {"algorithms": ["HS256", "EdDSA"], **SECRET}}, "auth.public_key_file"),
         ({"auth": {"jwks_ca_file": "ca.pem"}}, "auth.jwks_ca_file"),
@@ -221,6 +224,7 @@ def test_settings_that_cannot_both_stand_are_named(sections: dict[str, Any], set
         {"redis": REDIS, "auth": {"algorithms": ["ES256"], "public_key_file": "key.pem"}},
         {"redis": REDIS, "auth": {"algorithms": ["ES256"], "jwks_url": "https://issuer.example/keys"}},
         {"categories": {**HTTP, "timeout_ms": 9999, "authorization": "Bearer k", "ca_file": "ca.pem"}},
+        {"pod": PRODUCTION, "redis": REDIS, "auth": SECRET, "server": {"host": "0.0.0.0"}},
         {"redis": {"timeout_ms": 4999}},
         {"content": {"ttl_s": 2_592_000}},
         {"delivery": {"window_bytes": 262_144}},
@@ -230,3 +234,14 @@ def test_settings_that_cannot_both_stand_are_named(sections: dict[str, Any], set
 )
 def test_settings_that_agree_raise_no_objection(sections: dict[str, Any]):
     assert list(contradictions(Settings(**sections))) == []
+
+
+def test_in_production_everything_that_is_missing_is_named_at_once():
+    """A container that was started without its settings: nobody has to start it four times to learn them."""
+    bare = Settings(pod=PRODUCTION, server={"host": "0.0.0.0"}, admin={"host": "0.0.0.0"})
+    assert not bare.development
+    assert {problem.setting for problem in contradictions(bare)} == {
+        "redis.url",
+        "auth.secret",
+        "admin.api_keys",
+    }
