@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -43,6 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ExceptionGroup as problems:
         return _complain(2, *problems.exceptions)
     logs.configure(settings.logging.level, settings.logging.format)
+    if os.getpid() == 1:
+        # The kernel spares process 1 of a container every signal it has no handler for: a start that still
+        # waits for Redis would take no notice of a SIGTERM.
+        signal.signal(signal.SIGTERM, _terminated)
     try:
         code = COMMANDS[arguments.command].run(arguments, settings)
         sys.stdout.flush()
@@ -57,6 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code
+
+
+def _terminated(number: int, frame: object) -> None:
+    sys.exit(128 + number)
 
 
 def _complain(code: int, *errors: Exception) -> int:

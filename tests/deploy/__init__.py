@@ -1,0 +1,1 @@
+"""What operators copy: the image, compose, Kubernetes, systemd, alerts and dashboard."""
