@@ -158,6 +158,13 @@ def test_prometheus_reads_the_rules():
     assert f"{len(alerts())} rules found" in promtool("check", "rules", RULES)
 
 
+def test_prometheus_is_told_of_the_jobs_that_the_rules_ask_for():
+    promtool("check", "config", "--syntax-only", RULES.with_name("prometheus.yaml"))
+    told = yaml.safe_load(RULES.with_name("prometheus.yaml").read_text())
+    assert told["rule_files"] == [RULES.name]
+    assert {job["job_name"] for job in told["scrape_configs"]} == {"pushserver", "pushserver-consumer"}
+
+
 def test_every_alert_has_its_story():
     assert STORIES.keys() == alerts().keys()
 
