@@ -88,14 +88,16 @@ class Container:
             raise AssertionError(f"it did not end:\n{self.put_away()}") from None
         return self._process.returncode, output + errors
 
-    def line(self) -> str:
-        """Wait for the next line that it writes to stderr."""
+    def says(self, text: str) -> None:
+        """Wait for a line on stderr that has it. Fails the test if it ends without."""
         assert self._process.stderr is not None
-        return self._process.stderr.readline()
+        for line in self._process.stderr:
+            if text in line:
+                return
+        raise AssertionError(f"it ended without {text}: {self.ended()}")
 
     def is_healthy(self, port: str = "8001") -> bool:
-        """Run the image's health check beside it. Fails the test if it has ended."""
-        assert self._process.poll() is None, self.ended()
+        """Run the image's health check beside it."""
         check = [word.replace("8001", port) for word in self._image.stage.health_command]
         return Container(self._image, check, {}).ended()[0] == 0
 

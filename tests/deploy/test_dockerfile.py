@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -72,13 +71,6 @@ def files_of_the_project() -> list[str]:
     return [*kept, *package, "tests/conftest.py"]
 
 
-def until(condition: Callable[[], bool], within_s: float = 60) -> None:
-    give_up = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < give_up, condition
-        time.sleep(0.05)
-
-
 def test_a_builder_is_sent_the_package_and_nothing_else(tmp_path: Path):
     files = [*files_of_the_project(), ".env", "pushserver/.secret", "pushserver/__pycache__/server.pyc"]
     rules = (REPOSITORY / ".dockerignore").read_text()
@@ -141,20 +133,22 @@ def test_it_serves_from_a_read_only_root_as_its_user_and_drains_on_sigterm(
     image: Image, start: Callable[..., Container]
 ):
     pod = start(**SETTINGS)
-    until(pod.is_healthy)
+    pod.says('"pod.started"')
+    assert pod.is_healthy()
     looked = start("publish", "--to-user", "alice", "--text", "hello", **SETTINGS).ended()
     assert looked[0] == 0, looked[1]
     pod.terminate()
     code, output = pod.ended()
     assert code == 0, output
     assert '"pod.drained"' in output
+    assert not pod.is_healthy()
     assert "Traceback" not in output
 
 
 def test_a_start_that_waits_for_redis_ends_on_sigterm(start: Callable[..., Container]):
     """It is process 1, which the kernel sends nothing that it has no handler for."""
     pod = start(**{**SETTINGS, "PUSHSERVER_REDIS__URL": "redis://127.0.0.1:6380"})
-    until(lambda: "redis" in pod.line())
+    pod.says('"redis.awaited"')
     pod.terminate()
     code, output = pod.ended(within_s=10)
     assert code == 143, output
@@ -171,7 +165,8 @@ def test_it_can_write_nowhere_but_in_tmp_and_volumes(image: Image):
 @pytest.mark.usefixtures("redis")
 def test_a_consumer_with_sqlite_needs_a_volume_and_no_more(image: Image, start: Callable[..., Container]):
     consumer = start("consume", volume=image.stage.last("WORKDIR"), **SETTINGS)
-    until(lambda: consumer.is_healthy(port="8002"))
+    consumer.says('"consume.started"')
+    assert consumer.is_healthy(port="8002")
     consumer.terminate()
     code, output = consumer.ended()
     assert code == 0, output
