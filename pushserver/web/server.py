@@ -6,6 +6,7 @@ from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
 from pushserver.web.arrival import MAX_EARLY_BYTES
+from pushserver.web.browser_client import CLIENT_PATH, BrowserClient
 from pushserver.web.door import Door
 from pushserver.web.front import CHUNK_BYTES, Front
 from pushserver.web.handler import NotFound, PushHandler
@@ -15,13 +16,13 @@ __all__ = ["public_server"]
 
 
 def public_server(door: Door) -> Front:
-    """The server for clients: `/ws` and nothing else.
+    """The server for clients: `/ws`, the client for browsers, and nothing else.
 
     Bodies are read before `prepare`, so a request with one of more than a byte is refused by its header;
     without a time-out a client could take an hour for its body.
     """
     application = Application(
-        [(PATH, PushHandler, {"door": door})],
+        [(PATH, PushHandler, {"door": door}), (CLIENT_PATH, BrowserClient)],
         default_handler_class=NotFound,
         log_function=lambda handler: None,
         compress_response=False,

@@ -37,13 +37,13 @@ async def test_a_browser_proves_receipt_without_any_code_of_ours(
     origin = f"http://127.0.0.1:{port}"
     async with pod_processes(any_engine.url) as pods:
         pod = await pods.start("pod-1", server={"port": port}, origin={"allow": [origin]})
-        await send(pod, "alice", "hello")
+        await send(pod.admin_port, "alice", "hello")
         page = await browser.new_page()
         await page.goto(origin)
         shown = await page.evaluate(WAITS, [f"ws://127.0.0.1:{port}/ws", pod.token("alice"), 1])
         assert shown == ["hello"]
 
         async def settled() -> bool:
-            return await waiting(pod, "alice") == 0
+            return await waiting(pod.admin_port, "alice") == 0
 
         await eventually(settled)
