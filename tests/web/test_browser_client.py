@@ -47,11 +47,18 @@ async def test_who_has_it_is_not_sent_it_again() -> None:
         ("POST", "/pushserver.js", 405),
         ("GET", "/pushserver.d.ts", 404),
         ("GET", "/static/pushserver.js", 404),
+        ("GET", "/static/demo.html", 404),
+        ("GET", "/demo", 404),
+        ("POST", "/demo/token", 404),
+        ("POST", "/demo/messages", 404),
+        ("GET", "/demo/users/alice", 404),
         ("GET", "/pushserver.js/../demo.html", 404),
     ],
 )
 @pytest.mark.gen_test
-async def test_nothing_else_of_its_folder_is(method: str, path: str, status: int) -> None:
+async def test_nothing_else_of_its_folder_is_nor_a_demonstration_in_production(
+    method: str, path: str, status: int
+) -> None:
     async with doorway() as door:
         assert (await ask(door.port, [HOST], method=method, path=path)).status == status
 
