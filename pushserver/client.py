@@ -18,6 +18,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from random import Random, uniform
 from typing import Any
 
@@ -100,6 +101,8 @@ class Client:
         self._url = url
         self._source = None if isinstance(token, str) else token
         self._token = token if isinstance(token, str) else ""
+        self._expires = inf
+        """Of the token, in seconds since 1970."""
         self._is_fresh = False
         self._ack = ack
         self._watch = watch
@@ -170,9 +173,10 @@ class Client:
 
     async def _request(self) -> HTTPRequest:
         """Raises `OSError` if there is no token to be had."""
-        self._is_fresh = not self._token
-        if not self._token:
-            self._token = await self._new_token()
+        is_over = self._expires <= time.time()
+        self._is_fresh = self._source is not None and (not self._token or is_over)
+        if self._is_fresh:
+            self._token, self._expires = await self._new_token(), inf
         return HTTPRequest(
             self._url,
             headers={"Authorization": f"Bearer {self._token}"},
@@ -272,6 +276,7 @@ class Client:
                     self._session.acknowledge(message_id)
                 return None
             case {"type": "welcome", "expires": int(expires)}:
+                self._expires = expires
                 self._refresh_after((expires - time.time()) * uniform(0.7, 0.9))  # noqa: S311 - as above
             case {"type": "live", "retry": {"min_ms": int(low), "max_ms": int(high)}} if 0 < low <= high:
                 self._backoff.set_bounds(min(low, MAX_RETRY_MS) / 1000, min(high, MAX_RETRY_MS) / 1000)
@@ -311,7 +316,7 @@ class Client:
                 continue
             # The same again is no news: it will expire, and 4401 asks once more.
             if self._session is not None and (token or fresh != self._token):
-                self._token = fresh
+                self._token, self._expires = fresh, inf
                 self._session.send({"type": "refresh", "token": fresh})
             return
 

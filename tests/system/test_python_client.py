@@ -20,7 +20,7 @@ pytestmark = pytest.mark.system
 
 @pytest.mark.gen_test(timeout=60)
 async def test_a_killed_pod_costs_no_message_and_hands_none_on_twice(any_engine: Engine) -> None:
-    """Then the token is refreshed, and in the end the back end disconnects the user."""
+    """Meanwhile its token is over and replaced, the next one refreshed; in the end it is disconnected."""
     port, got, kinds = free_port(), [], []
 
     async def read(pod: PodProcess) -> None:
@@ -47,7 +47,7 @@ async def test_a_killed_pod_costs_no_message_and_hands_none_on_twice(any_engine:
             return await waiting(pod.admin_port, "alice") == 0
 
         await eventually(settled)
-        # Once on each connection, and after the refresh.
+        # Once on each connection, and after a refresh.
         await eventually(lambda: kinds.count("welcome") >= 3)
         assert kinds.count("live") == 2
         await call(pod.admin_port, "POST", "/v1/users/alice/disconnect")

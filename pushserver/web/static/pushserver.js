@@ -34,7 +34,8 @@ export class Client {
   #state = "closed";
   #socket = null;
   #attempt = 0; // what was begun for an earlier one comes to nothing
-  #token = ""; // kept until it is refused; empty: ask
+  #token = ""; // kept until it is refused, or over; empty: ask
+  #expires = Infinity; // of the token, in ms by this machine's clock
   #isFresh = false; // asked for by this attempt
   #welcomed = false;
   #retry = RETRY;
@@ -88,11 +89,12 @@ export class Client {
     this.#to("connecting");
     if (attempt !== this.#attempt) return; // a listener closed it
     try {
-      this.#isFresh = !this.#token;
+      this.#isFresh = this.#askToken !== null && (!this.#token || this.#expires <= Date.now());
       if (this.#isFresh) {
         const token = await this.#newToken();
         if (attempt !== this.#attempt) return;
         this.#token = token;
+        this.#expires = Infinity;
       }
     } catch (error) {
       if (attempt !== this.#attempt) return;
@@ -118,9 +120,9 @@ export class Client {
   }
 
   #closed(code, reason) {
-    const hasNewToken = this.#askToken && (this.#welcomed || !this.#isFresh);
+    const mayGetAnother = this.#askToken && (this.#welcomed || !this.#isFresh);
     this.#letGo();
-    if (code === NOT_AUTHENTICATED && hasNewToken) {
+    if (code === NOT_AUTHENTICATED && mayGetAnother) {
       this.#token = "";
       this.#wait();
     } else if (COMES_BACK.has(code)) {
@@ -189,7 +191,8 @@ export class Client {
     this.#stop("connect");
     this.#seen.of(welcome.user);
     // By this machine's clock, which may be wrong: then the token expires, and 4401 says so.
-    const left = welcome.expires * 1000 - Date.now();
+    this.#expires = welcome.expires * 1000;
+    const left = this.#expires - Date.now();
     if (this.#askToken && left > 0) this.#later("refresh", left * between(0.7, 0.9), () => this.#refresh());
     if (isFirst) {
       this.#listenForQuiet();
@@ -260,6 +263,7 @@ export class Client {
       // The same again is no news: it will expire, and 4401 asks once more.
       if (attempt !== this.#attempt || token === this.#token) return;
       this.#token = token;
+      this.#expires = Infinity; // until `welcome` tells
       this.#send({ type: "refresh", token });
     } catch (error) {
       if (attempt !== this.#attempt) return;
