@@ -291,8 +291,9 @@ def frames_of(browser: BrowserContext) -> list[str | bytes]:
     """What pages that are opened from now on receive by their sockets."""
     frames: list[str | bytes] = []
 
+    # Playwright takes no built-in for a listener.
     def listen(page: Page) -> None:
-        page.on("websocket", lambda socket: socket.on("framereceived", frames.append))
+        page.on("websocket", lambda socket: socket.on("framereceived", lambda text: frames.append(text)))
 
     browser.on("page", listen)
     return frames
