@@ -293,7 +293,7 @@ def frames_of(browser: BrowserContext) -> list[str | bytes]:
 
     # Playwright takes no built-in for a listener.
     def listen(page: Page) -> None:
-        page.on("websocket", lambda socket: socket.on("framereceived", lambda text: frames.append(text)))
+        page.on("websocket", lambda socket: socket.on("framereceived", lambda text: frames.append(text)))  # noqa: PLW0108
 
     browser.on("page", listen)
     return frames
