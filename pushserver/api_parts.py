@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pushserver.config import Settings
+from pushserver.core.metrics import Metrics
 from pushserver.core.publish_request import PublishRules
 from pushserver.web.admin import Admin
+from pushserver.web.demo import Demo
+from pushserver.web.development_token import development_token
 
 if TYPE_CHECKING:
     from pushserver.app import App
 
-__all__ = ["build_admin", "publish_rules"]
+__all__ = ["build_admin", "build_demo", "publish_rules"]
+
+DEMO_TOKEN_TTL_S = 600
 
 
 def build_admin(app: App) -> Admin:
@@ -28,6 +33,23 @@ def build_admin(app: App) -> Admin:
         describe_pod=app.describe_pod,
         ready=app.not_ready,
     )
+
+
+def build_demo(app: App, admin: Admin) -> Demo | None:
+    """What the demonstration page stands on; None but in development mode."""
+    if not app.settings.development:
+        return None
+    return Demo(
+        admin,
+        new_token=lambda user: development_token(app.settings, user, DEMO_TOKEN_TTL_S, {}),
+        exposures=lambda: _exposures(app.metrics),
+    )
+
+
+def _exposures(metrics: Metrics) -> int:
+    read = metrics.registry.get_sample_value
+    counted = (read("pushserver_exposures_total", {"where": where}) for where in ("published", "spooled"))
+    return int(sum(count or 0 for count in counted))
 
 
 def publish_rules(settings: Settings) -> PublishRules:

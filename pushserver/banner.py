@@ -29,6 +29,7 @@ def development_banner(settings: Settings, port: int, admin_port: int) -> str:
   pushserver is up, in development mode: everything on loopback, data under .pushserver/, an embedded
   Valkey, exposure events {sink}, a development key. Not for production.
 
+    browser     http://{_in_url(settings.server.host)}:{port}/demo  (connect, send, watch)
     clients     {url}
     operators   {admin}  (/readyz /metrics /v1/stats /v1/users/alice)
 {_token_lines(settings, program)}

@@ -18,7 +18,7 @@ import structlog
 from tornado.netutil import bind_sockets
 
 from pushserver import __version__
-from pushserver.api_parts import build_admin
+from pushserver.api_parts import build_admin, build_demo
 from pushserver.app import App, build
 from pushserver.banner import development_banner
 from pushserver.config import Settings
@@ -77,8 +77,9 @@ class Server:
         self._admin_sockets: list[socket.socket] = []
         self._public_sockets: list[socket.socket] = []
         self._heartbeat: asyncio.Task[None] | None = None
-        self._public = public_server(app.door)
-        self._admin = admin_server(build_admin(app))
+        admin = build_admin(app)
+        self._public = public_server(app.door, build_demo(app, admin))
+        self._admin = admin_server(admin)
         self.port = 0
         """The port of the listener for clients, once started."""
         self.admin_port = 0

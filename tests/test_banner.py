@@ -26,6 +26,7 @@ def banner(port: int = 8000, admin_port: int = 8001, **sections: dict[str, objec
 def test_it_tells_where_clients_and_operators_connect() -> None:
     text = banner(8005, 8006)
     assert "ws://127.0.0.1:8005/ws" in text
+    assert "http://127.0.0.1:8005/demo" in text
     assert "http://127.0.0.1:8006/v1/users/alice" in text
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from random import Random
+from typing import TYPE_CHECKING
 
 from pushserver.cli.argument_types import positive, token_text, username, websocket_url
 from pushserver.cli.command import Command
+from pushserver.cli.display import Display
 from pushserver.cli.token import make_token
 from pushserver.config import Settings
+from pushserver.core.errors import NotConnectedError
 
-__all__ = ["CONNECT"]
+if TYPE_CHECKING:
+    from pushserver.client import Client
+
+__all__ = ["CONNECT", "show"]
 
 CONNECT_TOKEN_TTL_S = 3600
-# Before the server's `live` frame says otherwise.
-RETRY_MIN_S, RETRY_MAX_S = 0.5, 20
 
 
 def _add_connect_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,27 +36,38 @@ def _add_connect_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _connect(arguments: argparse.Namespace, settings: Settings) -> int:
     # Only this command needs Tornado's client.
-    from pushserver.web.backoff import Backoff  # noqa: PLC0415
-    from pushserver.web.client import TerminalClient  # noqa: PLC0415
-    from pushserver.web.client_display import Display  # noqa: PLC0415
+    from pushserver.client import Client  # noqa: PLC0415
 
-    def one_token() -> str:
-        given: str | None = arguments.token
-        return given or make_token(settings, arguments.user, CONNECT_TOKEN_TTL_S, {})
+    def new_token() -> str:
+        return make_token(settings, arguments.user, CONNECT_TOKEN_TTL_S, {})
 
-    client = TerminalClient(
-        arguments.url,
-        one_token,
-        Display(lambda line: print(line, flush=True), arguments.count),
-        Backoff(RETRY_MIN_S, RETRY_MAX_S, Random()),  # noqa: S311 - spreads clients, guards nothing
-        renewable=arguments.token is None,
-        ack=arguments.ack,
-    )
+    display = Display(lambda line: print(line, flush=True))
+    client = Client(arguments.url, arguments.token or new_token, ack=arguments.ack, watch=display.event)
     try:
-        return asyncio.run(client.run())
+        return asyncio.run(show(client, display, arguments.count))
     except KeyboardInterrupt:
         # The usual way to leave, unless something was waited for.
         return 0 if arguments.count is None else 1
+
+
+async def show(client: Client, display: Display, count: int | None) -> int:
+    """Show what comes until there is an end, or `count` messages were shown (None: no end).
+
+    Answers an exit code: 0 after `count`, or if the server closed with 1000, else 1. Raises what the
+    display raises. Cancelling closes the connection in order.
+    """
+    left = count
+    try:
+        async with client:
+            async for message in client:
+                display.message(message)
+                left = left and left - 1
+                if left == 0:
+                    return 0
+    except NotConnectedError:
+        # Shown already, by the events.
+        return 1
+    return 0
 
 
 CONNECT = Command("show a user's messages in the terminal, as they come", _add_connect_arguments, _connect)

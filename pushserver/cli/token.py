@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 
 from pushserver.cli.argument_types import category, positive, username
 from pushserver.cli.command import Command
 from pushserver.config import Settings
 from pushserver.core.categories import Categories, parse_categories
-from pushserver.core.errors import ConfigError
-from pushserver.development import token_secret
 
 __all__ = ["TOKEN", "make_token"]
 
@@ -44,13 +41,9 @@ def _token(arguments: argparse.Namespace, settings: Settings) -> int:
 def make_token(settings: Settings, user: str, ttl_s: int, categories: Categories) -> str:
     """A token that the server believes, signed with HS256. Raises `ConfigError`."""
     # Only here, for it brings cryptography along.
-    from pushserver.web import tokens  # noqa: PLC0415
+    from pushserver.web.development_token import development_token  # noqa: PLC0415
 
-    for name in ("issuer", "audience"):
-        if getattr(settings.auth, name):
-            raise ConfigError(f"auth.{name}", "is set, and tokens made here name none: use your issuer's")
-    claims = {kind: list(values) for kind, values in categories.items()} or None
-    return tokens.make_token(token_secret(settings).encode(), user, ttl_s, time.time(), claims)
+    return development_token(settings, user, ttl_s, categories)
 
 
 TOKEN = Command("print a token for development, signed with HS256", _add_token_arguments, _token)

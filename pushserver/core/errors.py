@@ -21,6 +21,9 @@
     ├── SourceError             exposure events cannot be read now
     ├── DatabaseError           the database of exposures did not do what was asked
     │   └── DatabaseRefusedError    it refuses just these values: trying again does not help
+    ├── NotConnectedError       a client ended, and does not come back by itself
+    │   ├── ClosedError             the server closed the connection for good
+    │   └── RefusedError            the handshake was refused for good
     └── TakenOverError          a newer process holds this pod's name
 
 Each class holds its facts and writes its own text.
@@ -29,6 +32,7 @@ Each class holds its facts and writes its own text.
 from __future__ import annotations
 
 __all__ = [
+    "ClosedError",
     "ConfigError",
     "DatabaseError",
     "DatabaseRefusedError",
@@ -40,8 +44,10 @@ __all__ = [
     "InvalidFieldError",
     "InvalidNameError",
     "NotAuthenticatedError",
+    "NotConnectedError",
     "PushServerError",
     "RecalledError",
+    "RefusedError",
     "SinkError",
     "SinkRefusedError",
     "SinkUnavailableError",
@@ -201,6 +207,28 @@ class DatabaseError(PushServerError):
 
 class DatabaseRefusedError(DatabaseError):
     """The database refuses just these values, and stored none of them; without them it works."""
+
+
+class NotConnectedError(PushServerError):
+    """The client ended, and will not come back by itself."""
+
+
+class ClosedError(NotConnectedError):
+    """The server closed the connection for good (docs/protocol.md, "Close codes")."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        self.code = code
+        self.reason = reason
+        super().__init__(f"closed with {code} {reason}".rstrip())
+
+
+class RefusedError(NotConnectedError):
+    """The handshake was refused for good; `status` is that of HTTP, 200 if it was no WebSocket's answer."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        self.status = status
+        self.reason = reason
+        super().__init__(f"refused with {reason}")
 
 
 class TakenOverError(PushServerError):

@@ -1,8 +1,9 @@
-"""One connection of the terminal client, from its opening to its end."""
+"""One connection of the Python client, from its opening to its end."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -12,7 +13,6 @@ from tornado.websocket import WebSocketClientConnection, WebSocketError, websock
 
 from pushserver.core.close_codes import CloseCode
 from pushserver.core.jsontext import dump, parse_strict
-from pushserver.web.client_display import Display
 from pushserver.web.credentials import ACK_SUBPROTOCOL
 
 __all__ = ["ClientSession"]
@@ -20,137 +20,175 @@ __all__ = ["ClientSession"]
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 ACK_DELAY_S = 0.05
 """Acks that come within it share a frame, so that catching up stays below the server's frame rate."""
+AHEAD = 256
+"""With acks: frames that are read before they are asked for. The server's window stops it earlier, mostly."""
 CONFIRM_WAIT_S = 3
 """How long the last message wanted waits for the ping that confirms it; a message to categories waits 2 s."""
 CLOSE_WAIT_S = 1
+PING_EVERY_S, PONG_WAIT_S = 60, 30
+"""A path that died in silence is noticed by these."""
 
 
 class ClientSession:
-    """Shows what one connection brings, until it is closed or the display has enough.
+    """Hands on what one connection brings, frame by frame, until it is closed.
 
-    Each frame is shown as Tornado parses it, before a later ping is answered. With a queue between the
-    two, messages that wait in it when the client ends would be confirmed and never shown.
+    Without `ack`, Tornado reads no further until the next frame is asked for, so a ping that confirms a
+    message is answered when that message is done with, and not while it waits here.
     """
 
-    def __init__(self, display: Display, *, ack: bool) -> None:
-        self._display = display
+    def __init__(self, *, ack: bool) -> None:
         self._ack = ack
+        self._ahead = AHEAD if ack else 0
         self._opening: asyncio.Future[WebSocketClientConnection]
-        self._changed = asyncio.Event()
+        self._connection: WebSocketClientConnection
+        self._frames: deque[str | bytes] = deque()
+        self._news = asyncio.Event()
+        self._idle = asyncio.Event()
+        """Whoever reads here has asked for more, and there is none."""
         self._closed = asyncio.Event()
-        self._confirmed = False
+        self._pinged = asyncio.Event()
         self._ids: list[str] = []
-        self._fault: OSError | None = None
+        self._acking: asyncio.TimerHandle | None = None
+        self._has_message = False
+        self._leaving = False
         self.welcomed = False
         """Whether the token was believed."""
-        self.live: Mapping[str, Any] | None = None
-        """The `live` frame, once it has come."""
 
-    async def open(self, request: HTTPRequest) -> WebSocketClientConnection:
-        """Connect; frames are shown from now on. `follow` has to be called next.
+    @property
+    def close_code(self) -> int | None:
+        """How it ended; None without a close frame."""
+        return self._connection.close_code
+
+    @property
+    def close_reason(self) -> str:
+        """The text of its close frame."""
+        return self._connection.close_reason or ""
+
+    async def open(self, request: HTTPRequest) -> None:
+        """Connect. `close` has to be called in the end, unless this raises.
 
         Raises `HTTPClientError` if the server answers with another status, `WebSocketError` if with no
         WebSocket, and `OSError` if it cannot be reached.
         """
         opening = websocket_connect(
             request,
-            on_message_callback=self._take,
+            on_message_callback=self._first,
             max_message_size=MAX_MESSAGE_BYTES,
             subprotocols=[ACK_SUBPROTOCOL] if self._ack else None,
+            ping_interval=PING_EVERY_S,
+            ping_timeout=PONG_WAIT_S,
         )
-        # It is a Future, which `_take` looks into: frames may come before `await` returns.
+        # It is a Future, which `_first` looks into: frames may come before `await` returns.
         self._opening = asyncio.ensure_future(opening)
-        return await self._opening
+        self._connection = await self._opening
 
-    async def follow(self, connection: WebSocketClientConnection) -> None:
-        """Confirm what comes until the connection is closed, or close it when the display has enough.
+    # -- frames
 
-        Raises what the display raises. Cancelling closes the connection in order.
-        """
-        try:
-            await self._stay(connection)
-        finally:
-            await self._close(connection)
+    async def next(self) -> Mapping[str, Any] | None:
+        """The next frame, None when the connection is closed. The frames before are done with."""
+        if not self._frames:
+            self._idle.set()
+        while not self._frames:
+            if self._closed.is_set():
+                return None
+            self._news.clear()
+            await self._news.wait()
+        frame = _parse(self._frames.popleft())
+        kind = frame.get("type")
+        self.welcomed |= kind == "welcome"
+        if kind == "message":
+            self._has_message = True
+            self._pinged.clear()
+        return frame
 
-    async def _stay(self, connection: WebSocketClientConnection) -> None:
-        while not self._closed.is_set() and not self._display.has_enough:
-            await self._change()
-            await self._acknowledge(connection)
-        self._raise_fault()
-        # What came before this began, or while an ack was under way.
-        await self._acknowledge(connection)
-        if not self._ack:
-            await self._wait_for_confirm()
+    def _first(self, text: str | bytes | None) -> None:
+        """Called with the first frame as it is parsed, and with None when the connection is closed."""
+        if text is None:
+            self._closed.set()
+        else:
+            connection = self._opening.result()
+            connection.on_message = self._take  # type: ignore[method-assign,assignment]
+            connection.on_ping = self._on_ping  # type: ignore[method-assign]
+            self._frames.append(text)
+        self._news.set()
 
-    async def _change(self) -> None:
-        await self._changed.wait()
-        self._changed.clear()
-        self._raise_fault()
-
-    def _raise_fault(self) -> None:
-        if self._fault is not None:
-            raise self._fault
-
-    async def _acknowledge(self, connection: WebSocketClientConnection) -> None:
-        if not self._ack or not self._ids:
+    async def _take(self, text: str | bytes) -> None:
+        """Called with any further frame; the one behind it is read when this returns."""
+        if self._leaving:
+            self._leave_to_the_next(text)
             return
-        await asyncio.sleep(ACK_DELAY_S)
-        ids, self._ids = self._ids, []
-        # Not acknowledged is not lost: it comes again on the next connection.
+        self._frames.append(text)
+        self._news.set()
+        if len(self._frames) > self._ahead:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def _on_ping(self, data: bytes) -> None:
+        self._pinged.set()
+        self._news.set()
+
+    # -- what is sent
+
+    def send(self, frame: Mapping[str, Any]) -> None:
+        """Send a frame; one that is lost with the connection is no error."""
         with suppress(WebSocketError, OSError):
-            await connection.write_message(dump({"type": "ack", "ids": ids}))
+            sending = asyncio.ensure_future(self._connection.write_message(dump(frame)))
+            sending.add_done_callback(lambda future: future.cancelled() or future.exception())
 
-    async def _wait_for_confirm(self) -> None:
-        """Wait until the ping behind the last message is answered, or it would come again next time."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CONFIRM_WAIT_S):
-                while not self._confirmed and not self._closed.is_set():
-                    await self._change()
+    def acknowledge(self, message_id: str) -> None:
+        """Confirm a message, with others that come within a moment. Without `ack` the pongs do that."""
+        if not self._ack:
+            return
+        self._ids.append(message_id)
+        if self._acking is None:
+            self._acking = asyncio.get_running_loop().call_later(ACK_DELAY_S, self._send_acks)
 
-    async def _close(self, connection: WebSocketClientConnection) -> None:
-        connection.close(CloseCode.NORMAL)
+    def _send_acks(self) -> None:
+        if self._acking is not None:
+            self._acking.cancel()
+            self._acking = None
+        if self._ids:
+            # Not acknowledged is not lost: it comes again on the next connection.
+            ids, self._ids = self._ids, []
+            self.send({"type": "ack", "ids": ids})
+
+    # -- the end
+
+    async def close(self, *, confirm: bool) -> None:
+        """Say goodbye, and wait a second for the answer; `confirm` what was handed on before."""
+        self._leaving = True
+        try:
+            if confirm:
+                self._send_acks()
+                if not self._ack and self._has_message and not self._holds_a_message():
+                    await self._wait_for_ping()
+        finally:
+            # Also of one that the server has closed: Tornado wants it.
+            self._connection.close(CloseCode.NORMAL)
+            self._idle.set()
+            if self._acking is not None:
+                self._acking.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_WAIT_S):
                 await self._closed.wait()
 
-    def _take(self, text: str | bytes | None) -> None:
-        """Called for each message as it is parsed, and with None when the connection is closed."""
-        self._changed.set()
-        if text is None:
-            self._closed.set()
-            return
-        connection = self._opening.result()
-        connection.on_ping = self._pinged  # type: ignore[method-assign]
-        frame = _parse(text)
-        if frame.get("type") == "message" and self._display.has_enough:
-            self._leave_to_the_next(connection)
-            return
-        try:
-            self._show(frame)
-        except OSError as error:
-            # Tornado would log it and go on; it is for whoever started this.
-            self._fault = error
+    def _holds_a_message(self) -> bool:
+        """One that was read and not handed on: the next ping would confirm it, too."""
+        return any(_parse(text).get("type") == "message" for text in self._frames)
 
-    def _leave_to_the_next(self, connection: WebSocketClientConnection) -> None:
-        if not self._ack:
+    async def _wait_for_ping(self) -> None:
+        """Wait until the ping behind the last message is answered, or it would come again next time."""
+        self._idle.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CONFIRM_WAIT_S):
+                while not self._pinged.is_set() and not self._closed.is_set():
+                    self._news.clear()
+                    await self._news.wait()
+
+    def _leave_to_the_next(self, text: str | bytes) -> None:
+        if _parse(text).get("type") == "message":
             # Closed right here, for after a close frame no ping is answered any more.
-            connection.close(CloseCode.NORMAL)
-
-    def _show(self, frame: Mapping[str, Any]) -> None:
-        self._display.show(frame)
-        kind = frame.get("type")
-        if kind == "message":
-            # A repeat as well: it came again because it was not yet settled.
-            self._ids.append(str(frame.get("id")))
-        elif kind == "welcome":
-            self.welcomed = True
-        elif kind == "live":
-            self.live = frame
-
-    def _pinged(self, data: bytes) -> None:
-        if self._display.has_enough:
-            self._confirmed = True
-            self._changed.set()
+            self._connection.close(CloseCode.NORMAL)
 
 
 def _parse(text: str | bytes) -> Mapping[str, Any]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
 from pushserver.web.arrival import MAX_EARLY_BYTES
+from pushserver.web.browser_client import CLIENT_PATH, BrowserClient
+from pushserver.web.demo import Demo, demo_routes
 from pushserver.web.door import Door
 from pushserver.web.front import CHUNK_BYTES, Front
 from pushserver.web.handler import NotFound, PushHandler
@@ -14,14 +18,15 @@ from pushserver.web.head import MAX_HEAD_BYTES, PATH
 __all__ = ["public_server"]
 
 
-def public_server(door: Door) -> Front:
-    """The server for clients: `/ws` and nothing else.
+def public_server(door: Door, demo: Demo | None = None) -> Front:
+    """The server for clients: `/ws`, the client for browsers, and in development mode `demo`.
 
     Bodies are read before `prepare`, so a request with one of more than a byte is refused by its header;
     without a time-out a client could take an hour for its body.
     """
+    routes: list[Any] = [(PATH, PushHandler, {"door": door}), (CLIENT_PATH, BrowserClient)]
     application = Application(
-        [(PATH, PushHandler, {"door": door})],
+        routes + (demo_routes(demo) if demo is not None else []),
         default_handler_class=NotFound,
         log_function=lambda handler: None,
         compress_response=False,

@@ -22,7 +22,7 @@ from pushserver.config import Settings
 from pushserver.core.errors import StoreUnavailableError
 from pushserver.development import development_secret
 from pushserver.web.tokens import TokenVerifier, load_keys
-from tests.web.stage import LIVE, WELCOME, Seat, Stage, closing, message, on_stage
+from tests.stage import LIVE, WELCOME, Seat, Stage, closing, message, on_stage
 
 SHIPPED = Path(__file__).parent.parent.parent / "conf" / "pushserver.toml"
 

@@ -1,22 +1,28 @@
-"""The terminal client against a real server."""
+"""The Python client against a real server, shown as `pushserver connect` does."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from tornado.ioloop import IOLoop
 
+from pushserver import client as module
+from pushserver.client import Client, Message
+from pushserver.core.errors import ClosedError, RefusedError
 from pushserver.web import client_session
 from pushserver.web.backoff import Backoff
-from tests.web.stage import (
+from tests.stage import (
     LIVE,
     WELCOME,
     EnoughError,
+    Play,
+    Refusal,
     Seat,
     Stage,
     closing,
@@ -356,3 +362,228 @@ async def test_cancelling_closes_the_connection_in_order(stage: Stage):
     with pytest.raises(asyncio.CancelledError):
         await running
     assert await stage.seats[0].left() == [b"1", 1000]
+
+
+# -- as an iterator
+
+
+class Event(NamedTuple):
+    kind: str
+    fields: Mapping[str, Any]
+
+
+@pytest.fixture
+def told() -> list[Event]:
+    return []
+
+
+def client_of(
+    stage: Stage, told: list[Event], *plays: Play | Refusal, token: Any = "t0k3n", **options: Any
+) -> Client:
+    stage.plays += plays
+
+    def watch(kind: str, fields: Mapping[str, Any]) -> None:
+        told.append(Event(kind, fields))
+
+    url = f"ws://127.0.0.1:{stage.port}/ws"
+    return Client(url, token, watch=watch, backoff=Backoff(0.5, 4, Random(1)), sleep=stage.sleep, **options)
+
+
+@pytest.mark.gen_test
+async def test_it_is_iterated_over_until_the_server_closes_in_order(stage: Stage, told: list[Event]):
+    client = client_of(stage, told, closing(1012, None, message("a")), closing(1000, "bye", message("b")))
+    assert [one async for one in client] == [Message("a", 0, 1), Message("b", 0, 1)]
+    assert [event.kind for event in told] == ["closed", "waiting", "closed"]
+    assert [one async for one in client] == []
+
+
+@pytest.mark.gen_test
+async def test_an_end_for_good_is_raised(stage: Stage, told: list[Event]):
+    with pytest.raises(ClosedError, match="4403 disconnected") as closed:
+        await anext(client_of(stage, told, closing(4403, "disconnected")))
+    assert closed.value.code == 4403
+    with pytest.raises(RefusedError, match="HTTP 403") as refused:
+        await anext(client_of(stage, told, (403, {}, "")))
+    assert refused.value.status == 403
+
+
+@pytest.mark.gen_test
+async def test_a_message_is_confirmed_when_the_loop_comes_back_for_the_next(stage: Stage, told: list[Event]):
+    async def play(seat: Seat) -> None:
+        seat.send(WELCOME, message("a"))
+        seat.ping(b"confirms a")
+        seat.send(LIVE)
+        await seat.until(lambda: seat.heard == [b"confirms a"])
+        seat.close(1000)
+
+    client = client_of(stage, told, play)
+    assert (await anext(client)).id == "a"
+    (seat,) = stage.seats
+    # Another client's whole visit goes by meanwhile.
+    assert [one async for one in client_of(stage, [], closing(1000))] == []
+    assert seat.heard == []
+    with pytest.raises(StopAsyncIteration):
+        await anext(client)
+    assert seat.heard[0] == b"confirms a"
+
+
+@pytest.mark.parametrize("ack", [False, True])
+@pytest.mark.gen_test
+async def test_what_the_loops_body_failed_at_is_not_confirmed(ack: bool, stage: Stage, told: list[Event]):
+    async def play(seat: Seat) -> None:
+        seat.send(WELCOME, message("a"))
+        if not ack:
+            seat.ping(b"confirms a")
+
+    async def fail() -> None:
+        async with client_of(stage, told, play, ack=ack) as client:
+            async for _ in client:
+                raise RuntimeError("not today")
+
+    with pytest.raises(RuntimeError, match="not today"):
+        await fail()
+    assert await stage.seats[0].left() == [1000]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"type": "message", "id": ["x"], "time": 0, "content": 1},
+        {"type": "message", "id": "x", "time": "soon", "content": 1},
+        {"type": "message", "id": "x", "time": 0},
+        {"type": ["message"]},
+        {},
+    ],
+)
+@pytest.mark.gen_test
+async def test_a_frame_without_what_it_should_have_is_told_as_unknown(
+    frame: dict[str, Any], stage: Stage, told: list[Event]
+):
+    client = client_of(stage, told, closing(1000, None, frame))
+    assert [one async for one in client] == []
+    assert told[0].kind == "unknown"
+
+
+@pytest.mark.gen_test
+async def test_only_so_many_ids_are_remembered(
+    stage: Stage, told: list[Event], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "MAX_SEEN", 2)
+    client = client_of(stage, told, closing(1000, None, *(message(name) for name in "abbcab")))
+    assert [one.id async for one in client] == ["a", "b", "c", "a", "b"]
+
+
+# -- tokens
+
+
+@pytest.mark.gen_test
+async def test_a_token_is_kept_until_it_is_refused(stage: Stage, told: list[Event]):
+    tokens = iter(["one", "two"])
+
+    async def new_token() -> str:
+        return next(tokens)
+
+    plays = [closing(1012, None, WELCOME), (401, {}, ""), (401, {}, "")]
+    with pytest.raises(RefusedError):
+        await anext(client_of(stage, told, *plays, token=new_token))
+    sent = [headers["Authorization"] for headers in stage.visits]
+    assert sent == ["Bearer one", "Bearer one", "Bearer two"]
+
+
+@pytest.mark.gen_test
+async def test_no_token_to_be_had_is_told_and_tried_again(stage: Stage, told: list[Event]):
+    answers: Iterator[Any] = iter([ValueError("sold out"), "a b", "good"])
+
+    def new_token() -> str:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    client = client_of(stage, told, closing(1000), token=new_token)
+    assert [one async for one in client] == []
+    assert [event.fields["reason"] for event in told if event.kind == "failed"] == [
+        "no token: sold out",
+        "no token: what there is has characters that no token has",
+    ]
+    assert stage.visits[0]["Authorization"] == "Bearer good"
+
+
+@pytest.mark.gen_test
+async def test_a_token_that_takes_too_long_is_none(
+    stage: Stage, told: list[Event], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "TOKEN_TIMEOUT_S", 0.01)
+    stage.stop_after = 1
+    with pytest.raises(EnoughError):
+        await anext(client_of(stage, told, token=lambda: asyncio.sleep(60, "late")))
+    assert told[0] == Event("failed", {"reason": "no token: TimeoutError"})
+
+
+@pytest.mark.gen_test
+async def test_a_token_that_is_over_is_not_tried_again(stage: Stage, told: list[Event]):
+    """As after an outage that was longer than its life."""
+    plays = [closing(1012, None, expiring_in(-1)), closing(1000)]
+    assert [one async for one in client_of(stage, told, *plays, token=iter(["one", "two"]).__next__)] == []
+    assert [headers["Authorization"] for headers in stage.visits] == ["Bearer one", "Bearer two"]
+
+
+def expiring_in(seconds: float) -> dict[str, Any]:
+    return {**WELCOME, "expires": int(time.time() + seconds)}
+
+
+@pytest.mark.gen_test
+async def test_a_token_is_refreshed_before_it_expires(
+    stage: Stage, told: list[Event], monkeypatch: pytest.MonkeyPatch
+):
+    """Also when getting one fails at first, and when the server asks to try again."""
+    monkeypatch.setattr(module, "REFRESH_AGAIN_S", 0.01)
+    answers: Iterator[Any] = iter(["old", ValueError("not now"), "new"])
+
+    def new_token() -> str:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def play(seat: Seat) -> None:
+        seat.send(expiring_in(2), LIVE)
+        refresh = {"type": "refresh", "token": "new"}
+        await seat.until(lambda: seat.heard == [refresh])
+        seat.send({"type": "error", "code": "unavailable", "message": "try the refresh again"})
+        await seat.until(lambda: seat.heard == [refresh] * 2)
+        seat.send(expiring_in(600))
+        seat.close(1012)
+
+    client = client_of(stage, told, play, closing(1000), token=new_token)
+    assert [one async for one in client] == []
+    assert [headers["Authorization"] for headers in stage.visits] == ["Bearer old", "Bearer new"]
+    assert told[2] == Event("failed", {"reason": "no token: not now"})
+
+
+@pytest.mark.gen_test
+async def test_the_same_token_again_is_not_sent(stage: Stage, told: list[Event]):
+    asked = asyncio.Event()
+
+    def new_token() -> str:
+        if stage.visits:
+            asked.set()
+        return "same"
+
+    async def play(seat: Seat) -> None:
+        seat.send(expiring_in(2), LIVE)
+        await asked.wait()
+        seat.close(1000)
+
+    assert [one async for one in client_of(stage, told, play, token=new_token)] == []
+    assert stage.seats[0].heard == [1000]
+
+
+@pytest.mark.gen_test
+async def test_a_clock_that_is_wrong_makes_no_refresh(stage: Stage, told: list[Event]):
+    asked: list[int] = []
+    client = client_of(
+        stage, told, closing(1000, None, expiring_in(-3600), LIVE), token=lambda: asked.append(1) or "token"
+    )
+    assert [one async for one in client] == []
+    assert asked == [1]

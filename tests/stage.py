@@ -1,4 +1,4 @@
-"""A real server for the terminal client, which plays its part connection by connection."""
+"""A real server for the Python client, which plays its part connection by connection."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders
@@ -16,9 +16,10 @@ from tornado.testing import bind_unused_port
 from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
+from pushserver.cli.connect import show
+from pushserver.cli.display import Display
+from pushserver.client import Client
 from pushserver.web.backoff import Backoff
-from pushserver.web.client import TerminalClient
-from pushserver.web.client_display import Display
 
 WELCOME = {"type": "welcome", "user": "ann"}
 LIVE = {"type": "live", "delivered": 0, "retry": {"min_ms": 100, "max_ms": 800}}
@@ -89,6 +90,17 @@ Play = Callable[[Seat], Awaitable[None]]
 Refusal = tuple[int, dict[str, str], str]
 
 
+class Shown(NamedTuple):
+    """A client, shown as `pushserver connect` does."""
+
+    client: Client
+    display: Display
+    count: int | None
+
+    async def run(self) -> int:
+        return await show(self.client, self.display, self.count)
+
+
 class Stage:
     """A server that plays `plays`, one a connection, and remembers who came."""
 
@@ -119,18 +131,19 @@ class Stage:
         ack: bool = False,
         tokens: Sequence[str] = ("t0k3n",),
         write: Callable[[str], None] | None = None,
-    ) -> TerminalClient:
+    ) -> Shown:
+        """A client whose messages and events are shown. Several `tokens` are asked for, one is given."""
         self.plays += plays
-        waiting = list(tokens)
-        return TerminalClient(
+        display = Display(write or self.lines.append)
+        client = Client(
             f"ws://127.0.0.1:{self.port}/ws",
-            lambda: waiting.pop(0) if len(waiting) > 1 else waiting[0],
-            Display(write or self.lines.append, count),
-            Backoff(0.5, 4, Random(1)),
-            renewable=len(tokens) > 1,
+            iter(tokens).__next__ if len(tokens) > 1 else tokens[0],
             ack=ack,
+            watch=display.event,
+            backoff=Backoff(0.5, 4, Random(1)),
             sleep=self.sleep,
         )
+        return Shown(client, display, count)
 
     async def sleep(self, delay_s: float) -> None:
         self.waited.append(delay_s)
@@ -154,7 +167,7 @@ def on_stage(io_loop: IOLoop) -> Iterator[Stage]:
 
     stage: Stage = io_loop.run_sync(build)
     yield stage
-    io_loop.run_sync(stage.close)
+    io_loop.run_sync(stage.close, timeout=20)
 
 
 def closing(code: int | None, reason: str | None = None, *frames: Any) -> Play:
