@@ -54,6 +54,8 @@ class ServerSettings(_Section):
     port: Port = 8000
     max_connections: Count = 20_000
     reuse_port: bool = False
+    certfile: str = ""
+    keyfile: str = ""
     send_buffer_bytes: CountOrOff = 65_536
 
 

@@ -30,6 +30,7 @@ from pushserver.stores.checks import check_engine
 from pushserver.stores.embedded import EmbeddedValkey, embedded_url
 from pushserver.web.admin import admin_server
 from pushserver.web.server import public_server
+from pushserver.web.tls import load_certificate
 
 __all__ = ["Server", "run", "tell_stray"]
 
@@ -77,7 +78,8 @@ class Server:
         self._admin_sockets: list[socket.socket] = []
         self._public_sockets: list[socket.socket] = []
         self._heartbeat: asyncio.Task[None] | None = None
-        self._public = public_server(app.door)
+        server = app.settings.server
+        self._public = public_server(app.door, load_certificate(server.certfile, server.keyfile))
         self._admin = admin_server(build_admin(app))
         self.port = 0
         """The port of the listener for clients, once started."""

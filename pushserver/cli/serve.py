@@ -29,6 +29,7 @@ def _check_parts(settings: Settings) -> None:
     # Only this command needs them before the server starts, and they bring cryptography along.
     from pushserver.web.fetch import tls_context  # noqa: PLC0415
     from pushserver.web.origins import OriginPolicy  # noqa: PLC0415
+    from pushserver.web.tls import load_certificate  # noqa: PLC0415
     from pushserver.web.tokens import load_keys  # noqa: PLC0415
 
     auth = settings.auth
@@ -46,6 +47,7 @@ def _check_parts(settings: Settings) -> None:
     tls_context("auth.jwks_ca_file", auth.jwks_ca_file)
     tls_context("categories.ca_file", settings.categories.ca_file)
     OriginPolicy(settings.origin.allow)
+    load_certificate(settings.server.certfile, settings.server.keyfile)
 
 
 SERVE = Command("run a pod", no_arguments, _serve)

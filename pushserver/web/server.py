@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
@@ -14,8 +16,8 @@ from pushserver.web.head import MAX_HEAD_BYTES, PATH
 __all__ = ["public_server"]
 
 
-def public_server(door: Door) -> Front:
-    """The server for clients: `/ws` and nothing else.
+def public_server(door: Door, tls: ssl.SSLContext | None = None) -> Front:
+    """The server for clients: `/ws` and nothing else, with TLS if there is a certificate.
 
     Bodies are read before `prepare`, so a request with one of more than a byte is refused by its header;
     without a time-out a client could take an hour for its body.
@@ -38,4 +40,4 @@ def public_server(door: Door) -> Front:
         max_buffer_size=MAX_EARLY_BYTES,
         chunk_size=CHUNK_BYTES,
     )
-    return Front(door, http)
+    return Front(door, http, tls)
