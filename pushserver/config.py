@@ -271,7 +271,7 @@ class Settings(BaseSettings):
         return not self.redis.url.get_secret_value() and not self.pod.production
 
     def origin_of(self, section: str, name: str) -> str:
-        """Where a setting comes from: `default`, `file PATH`, `environment` or `flag`."""
+        """Where it comes from: `default`, `file PATH`, `environment`, `environment file PATH` or `flag`."""
         return self._origins.get((section, name), "default")
 
     def remember_origins(self, origins: Mapping[tuple[str, ...], str]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from pushserver.cli.command import Command, no_arguments
 from pushserver.config import Settings
+from pushserver.config_load import load
 from pushserver.config_text import as_toml
 
 __all__ = ["CHECK_CONFIG", "SERVE"]
@@ -15,7 +17,7 @@ def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
     # Commands that need the server and Redis bring them along themselves.
     from pushserver.server import run  # noqa: PLC0415
 
-    return run(settings)
+    return run(settings, read_again=lambda: load(arguments.config, arguments.set, os.environ))
 
 
 def _check_config(arguments: argparse.Namespace, settings: Settings) -> int:
