@@ -5,9 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from structlog.testing import capture_logs
 
 from pushserver import reload as module
@@ -123,6 +127,31 @@ async def test_what_was_not_applied_is_named_again_and_what_was_is_not() -> None
             ("reload.needs_restart", ["delivery.window"]),
         ]
         assert door.app.settings.delivery.window == 256
+
+
+@pytest.mark.gen_test
+async def test_a_public_key_in_the_same_file_is_another_from_then_on(tmp_path: Path) -> None:
+    public = tmp_path / "key.pem"
+    auth = {"secret": "", "algorithms": ["ES256"], "public_key_file": str(public)}
+    old, new = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+
+    def write(key: ec.EllipticCurvePrivateKey) -> None:
+        form = serialization.PublicFormat.SubjectPublicKeyInfo
+        public.write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, form))
+
+    def signed(key: ec.EllipticCurvePrivateKey) -> str:
+        return jwt.encode({"sub": "alice", "exp": time.time() + 600}, key, "ES256")
+
+    write(old)
+    async with doorway(auth=auth) as door:
+        reload, _ = prepared(door, lambda: changed(auth=auth))
+        await door.connect(token=signed(old))
+        write(new)
+        assert (await door.refusal(signed(new))).status == 401
+        reload.ask()
+        await eventually(lambda: counted(door, "applied") == 1)
+        await door.connect(token=signed(new))
+        assert (await door.refusal(signed(old))).status == 401
 
 
 @pytest.mark.gen_test

@@ -13,7 +13,7 @@ from tests.engines.web_proxy import WebProxy
 from tests.pod import eventually
 from tests.pod_process import PodProcess, PodProcesses
 from tests.system.listener import Faithful
-from tests.system.stage import Stage, stage
+from tests.system.stage import Stage, stage, together
 
 __all__ = ["FORGED", "Proxied", "proxied"]
 
@@ -124,7 +124,7 @@ async def proxied(
         "drain": DRAIN,
     }
     async with stage(engine, **sections) as on:
-        pods = [await on.pods.start(name) for name in ("pod-1", "pod-2")]
+        pods = await together(*(on.pods.start(name) for name in ("pod-1", "pod-2")))
         proxy = make([(pod.port, pod.admin_port) for pod in pods])
         try:
             proxy.start()

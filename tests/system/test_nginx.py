@@ -47,7 +47,9 @@ async def test_a_user_is_led_to_one_pod_and_known_by_their_own_address(any_engin
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_no_token_is_in_what_nginx_writes(any_engine: Engine) -> None:
+async def test_no_token_is_in_what_nginx_writes_and_only_the_path_of_clients_is_there(
+    any_engine: Engine,
+) -> None:
     """However it is carried, however long it is, and whatever goes wrong with its request."""
     async with behind_nginx(any_engine) as on:
         token = on.proxy.token("alice", categories={"vip": ["x" * 1000]})
@@ -67,6 +69,14 @@ async def test_no_token_is_in_what_nginx_writes(any_engine: Engine) -> None:
         for path in (f"/ws?token={wrong}", f"/wss?token={token}", f"/ws?token={token}&user=bob"):
             with pytest.raises(Refused):
                 await on.connect("alice", token="", path=path)
+        for path in ("/", "/readyz", "/metrics", "/v1/stats", "/v1/messages", "/ws/", "/ws/../v1/stats"):
+            with pytest.raises(Refused) as refused:
+                await on.connect("alice", path=path)
+            assert refused.value.status == 404, path
+        reader, writer = await asyncio.open_connection("127.0.0.1", on.proxy.port)
+        writer.write(head([("Host", "127.0.0.1")], path=f"/ws?token={token}"))
+        assert (await reader.readline()).split()[1] == b"400", "without TLS there is nothing"
+        writer.close()
         for pod in on.pods.all:
             pod.kill()
         with pytest.raises(Refused) as refused:
@@ -77,19 +87,6 @@ async def test_no_token_is_in_what_nginx_writes(any_engine: Engine) -> None:
             for part in (secret[:30], secret[-30:], secret[60:90]):
                 assert part not in written
         assert "token=" not in written
-
-
-@pytest.mark.gen_test(timeout=60)
-async def test_only_the_path_of_clients_is_there_and_without_tls_nothing(any_engine: Engine) -> None:
-    async with behind_nginx(any_engine) as on:
-        for path in ("/", "/readyz", "/metrics", "/v1/stats", "/v1/messages", "/ws/", "/ws/../v1/stats"):
-            with pytest.raises(Refused) as refused:
-                await on.connect("alice", path=path)
-            assert refused.value.status == 404, path
-        reader, writer = await asyncio.open_connection("127.0.0.1", on.proxy.port)
-        writer.write(head([("Host", "127.0.0.1")], path=f"/ws?token={on.proxy.token('alice')}"))
-        assert (await reader.readline()).split()[1] == b"400"
-        writer.close()
 
 
 @pytest.mark.gen_test(timeout=60)

@@ -143,9 +143,8 @@ async def test_who_stalls_in_the_handshake_of_tls_is_cut_and_holds_up_nobody(tls
         await eventually(lambda: door.server.unverified == 0)
 
 
-@READERS
 @pytest.mark.gen_test
-async def test_one_deadline_is_for_both_handshakes(tls: Tls, more: Any) -> None:
+async def test_one_deadline_is_for_both_handshakes(tls: Tls) -> None:
     """TLS that took most of it leaves the rest for the head."""
     limit_s = 2.0
     async with secure_doorway(tls, limits={"handshake_timeout_s": limit_s}) as door:
@@ -153,7 +152,7 @@ async def test_one_deadline_is_for_both_handshakes(tls: Tls, more: Any) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
         await asyncio.sleep(limit_s * 0.7)
         await writer.start_tls(tls.client, server_hostname="127.0.0.1")
-        writer.write(head(handshake(*more, token=door.token()))[:-2])
+        writer.write(head(handshake(token=door.token()))[:-2])
         assert await asyncio.wait_for(reader.read(), 10) == b""
         assert time.monotonic() - began < limit_s * 1.6
         writer.close()
