@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -12,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pushserver.core.close_codes import CloseCode
+from tests.callbacks import MAX_CALLBACK_S, watched_callbacks
 from tests.client import Closed
-from tests.engines.certificates import Authority
+from tests.engines.certificates import Authority, Key
 from tests.pod import eventually
 from tests.raw_http import handshake, head, read_answer
 from tests.web.doorway import Doorway, doorway
@@ -28,10 +32,10 @@ READERS = pytest.mark.parametrize("more", [(), (ODD,)], ids=["front", "Tornado"]
 class Tls:
     """A certificate for 127.0.0.1, and who trusts it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, key: Key | None = None) -> None:
         authority = Authority(folder, "authority")
-        certificate, key = authority.sign("127.0.0.1")
-        self.settings = {"certfile": str(certificate), "keyfile": str(key)}
+        certificate, private = authority.sign("127.0.0.1", key)
+        self.settings = {"certfile": str(certificate), "keyfile": str(private)}
         self.client = ssl.create_default_context(cafile=authority.certificate)
 
 
@@ -156,6 +160,24 @@ async def test_one_deadline_is_for_both_handshakes(tls: Tls) -> None:
         assert await asyncio.wait_for(reader.read(), 10) == b""
         assert time.monotonic() - began < limit_s * 1.6
         writer.close()
+
+
+@pytest.mark.gen_test
+async def test_many_handshakes_at_once_hold_the_loop_for_no_longer_than_one(tmp_path: Path) -> None:
+    """Not even with a costly key: each is signed in a callback of its own."""
+    tls = Tls(tmp_path, rsa.generate_private_key(65537, 4096))
+    hello = _client_hello(tls.client)
+    async with secure_doorway(tls) as door:
+        # All of it is there when the loop turns again.
+        many = [socket.create_connection(("127.0.0.1", door.port)) for _ in range(64)]
+        for one in many:
+            one.sendall(hello)
+        with watched_callbacks() as seen:
+            await eventually(lambda: all(select.select(many, [], [], 0)[0].count(one) for one in many))
+        assert seen.worst_s < MAX_CALLBACK_S / 2, seen.worst
+        for one in many:
+            one.close()
+        await eventually(lambda: door.server.unverified == 0)
 
 
 @pytest.mark.gen_test
