@@ -155,6 +155,26 @@ async def test_a_public_key_in_the_same_file_is_another_from_then_on(tmp_path: P
 
 
 @pytest.mark.gen_test
+async def test_keys_of_another_kind_wait_for_the_restart_with_what_asks_for_them(tmp_path: Path) -> None:
+    """Whatever of it is right now would be wrong with the algorithms of before."""
+    read = changed(
+        auth={"secret": "", "algorithms": ["ES256"], "public_key_file": str(tmp_path / "none")},
+        admin={"api_keys": ["a-key-of-the-tests"]},
+    )
+    async with doorway() as door:
+        reload, admin = prepared(door, lambda: read)
+        with capture_logs() as lines:
+            reload.ask()
+            await eventually(lambda: len(lines) == 2)
+        assert [(line["event"], line["settings"]) for line in lines] == [
+            ("reload.applied", ["admin.api_keys"]),
+            ("reload.needs_restart", ["auth.algorithms", "auth.secret", "auth.public_key_file"]),
+        ]
+        assert admin.knows("a-key-of-the-tests")
+        await door.connect()
+
+
+@pytest.mark.gen_test
 async def test_a_fault_of_the_reading_is_seen_and_the_next_reload_works() -> None:
     faults: list[Exception] = [ValueError("a fault of the program")]
 
