@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from tests.engines.web_proxy import CONF, WebProxy, proxy_program
 
@@ -34,8 +35,19 @@ class Nginx(WebProxy):
             ],
         )
 
+    def leaving(self) -> set[int]:
+        """The workers that a reload has replaced: they accept no more and keep what they have."""
+        return {one for one in self.workers() if "shutting down" in _title(one)}
+
     def command(self) -> list[str]:
         """nginx, not as a daemon."""
         program, error_log = proxy_program("nginx"), f"{self.folder}/error.log"
         folder, config = str(self.folder), str(self.config)
         return [str(program), "-p", folder, "-e", error_log, "-c", config, "-g", "daemon off;"]
+
+
+def _title(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text()
+    except OSError:  # it has ended meanwhile
+        return ""

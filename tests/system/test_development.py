@@ -69,7 +69,7 @@ async def served(folder: Path) -> AsyncIterator[PodProcess]:
     try:
         await pod.started()
         assert len(engines(folder)) == 1
-        assert "development mode" in pod.stdout
+        await eventually(lambda: "development mode" in pod.stdout)
         yield pod
         await pod.finish()
         await eventually(lambda: engines(folder) == [])
