@@ -20,8 +20,7 @@ __all__ = ["FORGED", "Proxied", "proxied"]
 FORGED = [(name, "192.0.2.66") for name in ("X-Forwarded-For", "X-Real-IP", "X-Client-IP", "Client-IP")]
 """What a client says of its own address."""
 
-DRAIN = {"spread_s": 3, "timeout_s": 10}
-"""Long enough for whoever is told early to come back while the pod is still there."""
+DRAIN = {"spread_s": 1, "timeout_s": 10}
 
 
 class Proxied:
@@ -92,6 +91,8 @@ class Proxied:
         leaving = self.pod("pod-1")
         assert set(of.values()) == {"pod-1", "pod-2"}
         ended = [one for one in faithful if _pod(one) == "pod-1"]
+        # Answers no goodbye: who leaves waits for that, and so is still there for the others to come back to.
+        await self.stage.connect(leaving, "unheeding")
         end(leaving)
         for user in users:
             await self.stage.backend.send(user)
