@@ -62,6 +62,7 @@ from pushserver.web.asked_categories import AskedCategories
 from pushserver.web.door import Door
 from pushserver.web.issuer_keys import IssuerKeys
 from pushserver.web.refresh import Refresh
+from pushserver.web.tokens import TokenVerifier
 
 __all__ = ["App", "build"]
 
@@ -93,6 +94,7 @@ class App:
     users: Users
     explainer: Explainer
     drain: Drain
+    verifier: TokenVerifier
     door: Door
     issuer_keys: IssuerKeys | None
     """Those behind `auth.jwks_url`, if it is set."""
@@ -254,6 +256,7 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
         users=build_users(settings, stores, feeds, manager),
         explainer=build_explainer(settings, stores, feeds),
         drain=Drain(manager, sessions.leaving, spread_s=settings.drain.spread_s),
+        verifier=verifier,
         door=door,
         issuer_keys=issuer_keys,
         asked_categories=asked_categories,

@@ -20,7 +20,8 @@ CONNECT_URL = "ws://127.0.0.1:8000/ws"
 
 def development_banner(settings: Settings, port: int, admin_port: int) -> str:
     """The lines to copy into another terminal; with a token that is good for a day, if this pod signs any."""
-    url = f"ws://{_in_url(settings.server.host)}:{port}/ws"
+    scheme = "wss" if settings.server.certfile else "ws"
+    url = f"{scheme}://{_in_url(settings.server.host)}:{port}/ws"
     admin = f"http://{_in_url(settings.admin.host)}:{admin_port}"
     program = _program()
     elsewhere = "" if url == CONNECT_URL else f" --url {url}"

@@ -54,6 +54,8 @@ class ServerSettings(_Section):
     port: Port = 8000
     max_connections: Count = 20_000
     reuse_port: bool = False
+    certfile: str = ""
+    keyfile: str = ""
     send_buffer_bytes: CountOrOff = 65_536
 
 
@@ -269,7 +271,7 @@ class Settings(BaseSettings):
         return not self.redis.url.get_secret_value() and not self.pod.production
 
     def origin_of(self, section: str, name: str) -> str:
-        """Where a setting comes from: `default`, `file PATH`, `environment` or `flag`."""
+        """Where it comes from: `default`, `file PATH`, `environment`, `environment file PATH` or `flag`."""
         return self._origins.get((section, name), "default")
 
     def remember_origins(self, origins: Mapping[tuple[str, ...], str]) -> None:

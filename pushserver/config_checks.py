@@ -184,6 +184,9 @@ def _listeners(settings: Settings) -> Iterator[ConfigError]:
         yield ConfigError("admin.api_keys", "must not be empty unless admin.host is a loopback address")
     if server.port == admin.port != 0 and server.host == admin.host:
         yield ConfigError("admin.port", "must not be that of server.port")
+    for name, other in (("certfile", "keyfile"), ("keyfile", "certfile")):
+        if getattr(server, other) and not getattr(server, name):
+            yield ConfigError(f"server.{name}", f"must be set with server.{other}")
     if server.reuse_port and not settings.pod.name:
         # The name by default is host and port, so pods that share a port would take over each other.
         yield ConfigError("pod.name", "must be set, another for each pod, with server.reuse_port")

@@ -1,8 +1,12 @@
 """Reading settings: from a file, the environment and flags, checked together.
 
 A setting comes from the last of these that names it: its default, the TOML file, the environment
-(`PUSHSERVER_SECTION__NAME`), a flag (`--set section.name=value`). In the environment and in flags a text
-stands as it is and a list as JSON (`["10.0.0.0/8"]`).
+(`PUSHSERVER_SECTION__NAME`), the environment file with lines of the same (`PUSHSERVER_ENV_FILE`), a flag
+(`--set section.name=value`). In the environment and in flags a text stands as it is and a list as JSON
+(`["10.0.0.0/8"]`).
+
+The environment file is for secrets that are to be changed while the pod runs: no process sees its own
+environment change, and whoever started it by such a file has handed it an old copy.
 """
 
 from __future__ import annotations
@@ -10,9 +14,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from dotenv.parser import parse_stream
 from pydantic import TypeAdapter, ValidationError
 from pydantic_settings import TomlConfigSettingsSource
 
@@ -24,6 +30,7 @@ __all__ = ["load"]
 
 _ENVIRONMENT = "PUSHSERVER_"
 _CONFIG_VARIABLE = "PUSHSERVER_CONFIG"
+_FILE_VARIABLE = "PUSHSERVER_ENV_FILE"
 # What Kubernetes sets in every pod beside Services whose names begin with `pushserver`.
 _SERVICE_LINK = re.compile(
     r"PUSHSERVER_(?!.*__.*=)(\w+_)?"
@@ -55,10 +62,11 @@ def load(config_file: str, flags: Sequence[str], environ: Mapping[str, str]) -> 
     """
     values: dict[Name, Any] = {}
     origins: dict[Name, str] = {}
-    file = config_file or environ.get(_CONFIG_VARIABLE, "")
+    file, env_file = config_file or environ.get(_CONFIG_VARIABLE, ""), environ.get(_FILE_VARIABLE, "")
     sources = {
         f"file {file}": _from_file(file) if file else {},
         "environment": _typed(_from_environment(environ)),
+        f"environment file {env_file}": _typed(_from_environment(_environment_of(env_file))),
         "flag": _typed(_from_flags(flags)),
     }
     for origin, given in sources.items():
@@ -124,9 +132,26 @@ def _from_environment(environ: Mapping[str, str]) -> dict[Name, str]:
         tuple(name.removeprefix(_ENVIRONMENT).lower().split("__", 1)): value
         for name, value in environ.items()
         if name.startswith(_ENVIRONMENT)
-        and name != _CONFIG_VARIABLE
+        and name not in {_CONFIG_VARIABLE, _FILE_VARIABLE}
         and not _SERVICE_LINK.fullmatch(f"{name}={value}")
     }
+
+
+def _environment_of(file: str) -> dict[str, str]:
+    """The variables in a file of lines NAME=VALUE, as systemd has them; none without a file."""
+    variables: dict[str, str] = {}
+    try:
+        text = Path(file).read_text("utf-8") if file else ""
+    except (OSError, ValueError) as error:
+        raise ExceptionGroup("wrong settings", [ConfigError(file, f"cannot be read: {error}")]) from None
+    for line in parse_stream(StringIO(text)):
+        if line.error or (line.key is not None and line.value is None):
+            # Without the line itself: it may hold a secret.
+            reason = f"line {line.original.line} is not NAME=VALUE"
+            raise ExceptionGroup("wrong settings", [ConfigError(file, reason)])
+        if line.key is not None:
+            variables[line.key] = line.value or ""
+    return variables
 
 
 def _from_flags(flags: Sequence[str]) -> dict[Name, str]:

@@ -63,7 +63,7 @@ from pushserver.web.chain.recovery import recovery
 from pushserver.web.door import Door
 from pushserver.web.issuer_keys import MAX_BYTES, TIMEOUT_S, IssuerKeys
 from pushserver.web.origins import OriginPolicy
-from pushserver.web.tokens import KeySource, TokenVerifier, load_keys
+from pushserver.web.tokens import KeySource, TokenKey, TokenVerifier, load_keys
 from pushserver.web.transport import SocketOptions
 
 __all__ = [
@@ -82,6 +82,7 @@ __all__ = [
     "build_verifier",
     "category_source",
     "connection_limits",
+    "load_token_keys",
 ]
 
 READERS = 2
@@ -265,21 +266,26 @@ def build_issuer_keys(settings: Settings, metrics: Metrics) -> IssuerKeys | None
 def build_verifier(settings: Settings, clock: StoreClock, source: KeySource | None) -> TokenVerifier:
     """Whose tokens are believed. Raises `ConfigError`."""
     auth = settings.auth
-    secret = token_secret(settings) if "HS256" in auth.algorithms else auth.secret.get_secret_value()
-    keys = load_keys(
-        auth.algorithms,
-        secret=secret.encode(),
-        previous_secret=auth.previous_secret.get_secret_value().encode(),
-        public_key_file=auth.public_key_file,
-        jwks_url=auth.jwks_url,
-    )
     return TokenVerifier(
-        keys,
+        load_token_keys(settings),
         issuer=auth.issuer,
         audience=auth.audience,
         leeway_s=auth.leeway_s,
         now=clock.now_s,
         source=source,
+    )
+
+
+def load_token_keys(settings: Settings) -> Sequence[TokenKey]:
+    """The keys that tokens may be signed with. Reads files. Raises `ConfigError`."""
+    auth = settings.auth
+    secret = token_secret(settings) if "HS256" in auth.algorithms else auth.secret.get_secret_value()
+    return load_keys(
+        auth.algorithms,
+        secret=secret.encode(),
+        previous_secret=auth.previous_secret.get_secret_value().encode(),
+        public_key_file=auth.public_key_file,
+        jwks_url=auth.jwks_url,
     )
 
 

@@ -2,6 +2,8 @@
 
 engine -> lease -> sink -> keys of tokens -> listeners -> (signal, or the name was taken over) -> drain
        -> exit
+
+SIGTERM and SIGINT end it, SIGHUP has it read its settings again (`reload`).
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import gc
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
@@ -26,10 +28,12 @@ from pushserver.core.context import Handler
 from pushserver.core.errors import ConfigError, SinkError, StoreError, TakenOverError
 from pushserver.delivery.retry import when_redis_answers
 from pushserver.development import DATA_DIRECTORY
+from pushserver.reload import Reload
 from pushserver.stores.checks import check_engine
 from pushserver.stores.embedded import EmbeddedValkey, embedded_url
 from pushserver.web.admin import admin_server
 from pushserver.web.server import public_server
+from pushserver.web.tls import load_certificate
 
 __all__ = ["Server", "run", "tell_stray"]
 
@@ -47,39 +51,59 @@ RELEASE_S = 2.0
 """What is kept of the drain's time for presence, lease, sink and disconnecting; half of it if it is short."""
 
 
-def run(settings: Settings, links: Sequence[Handler] = ()) -> int:
+def run(
+    settings: Settings, links: Sequence[Handler] = (), *, read_again: Callable[[], Settings] | None = None
+) -> int:
     """Serve until a signal; the exit code. `links` are handlers of your own for the chain.
 
-    Raises `ConfigError` or `StoreError` when the start fails.
+    On SIGHUP `read_again` is asked for the settings, in a thread; without it only the files that they name
+    are read again. Raises `ConfigError` or `StoreError` when the start fails.
     """
+    _ignore_hangups()
+
+    async def serve(redis_url: str) -> int:
+        return await Server(build(settings, redis_url=redis_url, links=links), read_again).serve()
+
     if not settings.development:
-        return asyncio.run(_serve(settings, settings.redis.url.get_secret_value(), links))
+        return _run(serve(settings.redis.url.get_secret_value()))
     folder = DATA_DIRECTORY / "valkey"
     engine = EmbeddedValkey(folder)
     engine.start()
     try:
-        return asyncio.run(_serve(settings, embedded_url(folder), links))
+        return _run(serve(embedded_url(folder)))
     finally:
         engine.stop()
 
 
-async def _serve(settings: Settings, redis_url: str, links: Sequence[Handler]) -> int:
-    return await Server(build(settings, redis_url=redis_url, links=links)).serve()
+def _run(serve: Coroutine[Any, Any, int]) -> int:
+    try:
+        return asyncio.run(serve)
+    finally:
+        # The loop gives its signals back to the system, which would kill.
+        _ignore_hangups()
+
+
+def _ignore_hangups() -> None:
+    """Before the loop takes SIGHUP, and when it has ended: it must not end the process."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 class Server:
-    """Runs one `App` on the running loop."""
+    """Runs one `App` on the running loop. `read_again` is as of `run`."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, read_again: Callable[[], Settings] | None = None) -> None:
         self._app = app
         self._stop = asyncio.Event()
         self._exit_code = EXIT_OK
         self._admin_sockets: list[socket.socket] = []
         self._public_sockets: list[socket.socket] = []
         self._heartbeat: asyncio.Task[None] | None = None
+        server = app.settings.server
         admin = build_admin(app)
-        self._public = public_server(app.door, build_demo(app, admin))
+        tls = load_certificate(server.certfile, server.keyfile)
+        self._public = public_server(app.door, tls, build_demo(app, admin))
         self._admin = admin_server(admin)
+        self._reload = Reload(app, self._public, admin, read_again or (lambda: app.settings))
         self.port = 0
         """The port of the listener for clients, once started."""
         self.admin_port = 0
@@ -204,6 +228,7 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.ask)
 
     def _signalled(self, number: signal.Signals) -> None:
         if self._stop.is_set():

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -160,9 +161,12 @@ async def connect(
     path: str = "/ws",
     headers: Sequence[tuple[str, str]] = (),
     protocols: Sequence[str] = (),
+    tls: ssl.SSLContext | None = None,
+    address: str = "",
 ) -> Client:
-    """Connect to the pod on `port` of 127.0.0.1. Raises `Refused`."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    """Connect to the pod on `port` of 127.0.0.1, with `tls` and from `address` if given. Raises `Refused`."""
+    own = (address, 0) if address else None
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, local_addr=own)
     lines = [
         f"GET {path} HTTP/1.1",
         f"Host: 127.0.0.1:{port}",

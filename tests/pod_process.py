@@ -37,11 +37,12 @@ NO_MORE: Environ = {}
 
 
 def flags(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Settings as arguments of `serve`."""
+    """Settings as arguments of `serve`; one that is None is left to the environment and files."""
     return [
         f"--set={section}.{name}={value if isinstance(value, str) else json.dumps(value)}"
         for section, values in sections.items()
         for name, value in values.items()
+        if value is not None
     ]
 
 
@@ -99,6 +100,11 @@ class PodProcess:
     def pid(self) -> int:
         """Of the process, and of its group."""
         return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """It has not ended yet."""
+        return not self._ended()
 
     async def started(self) -> None:
         """Return when it takes traffic, with `port` and `admin_port` known. Fails if it ends before."""

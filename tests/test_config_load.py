@@ -47,6 +47,37 @@ def test_environment_goes_before_the_file_and_flags_before_both(tmp_path: Path):
     assert settings.origin_of("server", "reuse_port") == "default"
 
 
+def test_the_environment_file_goes_before_the_environment_and_flags_before_it(tmp_path: Path):
+    """Its lines are read anew each time; who started the process by it has handed it an old copy."""
+    variables = tmp_path / "variables"
+    variables.write_text(
+        "# ours\nPUSHSERVER_AUTH__SECRET='with = # and \\$HOME of 32 bytes ....'\n\nOTHER=1\n"
+        "PUSHSERVER_SERVER__PORT=3\nexport PUSHSERVER_AUTH__ISSUER=me  # who\n"
+    )
+    environ = {"PUSHSERVER_ENV_FILE": str(variables), "PUSHSERVER_SERVER__PORT": "2", "OTHER": "2"}
+    settings = loaded(tmp_path, "[server]\nport = 1", environ=environ)
+    assert settings.server.port == 3
+    assert settings.auth.secret.get_secret_value() == "with = # and \\$HOME of 32 bytes ...."
+    assert settings.auth.issuer == "me"
+    assert settings.origin_of("auth", "issuer") == f"environment file {variables}"
+    assert loaded(tmp_path, flags=["server.port=4"], environ=environ).server.port == 4
+    variables.write_text("")
+    assert loaded(tmp_path, "[server]\nport = 1", environ=environ).server.port == 2
+
+
+@pytest.mark.parametrize("text", ["A=1\ns3cr3t\n", "A=1\n=s3cr3t\n", "A=1\nPUSHSERVER_X='s3cr3t\n"])
+def test_a_line_of_the_environment_file_that_sets_nothing_is_told_without_its_text(tmp_path: Path, text: str):
+    variables = tmp_path / "variables"
+    variables.write_text(text)
+    told = problems(tmp_path, environ={"PUSHSERVER_ENV_FILE": str(variables)})
+    assert told == ["DIR/variables: line 2 is not NAME=VALUE"]
+
+
+def test_an_environment_file_that_is_not_there_stops_the_start(tmp_path: Path):
+    (told,) = problems(tmp_path, environ={"PUSHSERVER_ENV_FILE": str(tmp_path / "none")})
+    assert told.startswith("DIR/none: cannot be read")
+
+
 def test_the_environment_may_name_the_file_and_the_flag_goes_before_it(tmp_path: Path):
     one, two = tmp_path / "one.toml", tmp_path / "two.toml"
     one.write_text("[server]\nport = 1")

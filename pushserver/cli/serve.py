@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from pushserver.cli.command import Command, no_arguments
 from pushserver.config import Settings
+from pushserver.config_load import load
 from pushserver.config_text import as_toml
 
 __all__ = ["CHECK_CONFIG", "SERVE"]
@@ -15,7 +17,7 @@ def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
     # Commands that need the server and Redis bring them along themselves.
     from pushserver.server import run  # noqa: PLC0415
 
-    return run(settings)
+    return run(settings, read_again=lambda: load(arguments.config, arguments.set, os.environ))
 
 
 def _check_config(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -29,6 +31,7 @@ def _check_parts(settings: Settings) -> None:
     # Only this command needs them before the server starts, and they bring cryptography along.
     from pushserver.web.fetch import tls_context  # noqa: PLC0415
     from pushserver.web.origins import OriginPolicy  # noqa: PLC0415
+    from pushserver.web.tls import load_certificate  # noqa: PLC0415
     from pushserver.web.tokens import load_keys  # noqa: PLC0415
 
     auth = settings.auth
@@ -46,6 +49,7 @@ def _check_parts(settings: Settings) -> None:
     tls_context("auth.jwks_ca_file", auth.jwks_ca_file)
     tls_context("categories.ca_file", settings.categories.ca_file)
     OriginPolicy(settings.origin.allow)
+    load_certificate(settings.server.certfile, settings.server.keyfile)
 
 
 SERVE = Command("run a pod", no_arguments, _serve)

@@ -26,6 +26,7 @@ class Metrics:
         self._consume()
         self.loop_lag = self._histogram("loop_lag_seconds", "Delay of a timer of the event loop")
         self.pod_boot = self._gauge("pod_boot", "Boot number under which this process is registered")
+        self.reloads = self._counter("reloads", "Reloads of the settings: applied, or refused", "result")
         self.task_failures = self._counter("task_failures", "Background tasks that ended with an error")
 
     def _connections(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterable
 from functools import partial
 
@@ -14,6 +15,7 @@ from pushserver.web.arrival import MAX_EARLY_BYTES, Arrival
 from pushserver.web.door import Door
 from pushserver.web.handover import HeadStream
 from pushserver.web.listener import PausingSocket
+from pushserver.web.tls_arrival import TlsArrival
 
 __all__ = ["Front"]
 
@@ -30,8 +32,10 @@ class Front:
     Those that the chain let in are not among the unverified: their sockets are `SocketTransport`s by then.
     """
 
-    def __init__(self, door: Door, http: HTTPServer) -> None:
+    def __init__(self, door: Door, http: HTTPServer, tls: ssl.SSLContext | None = None) -> None:
         self.door = door
+        self.tls = tls
+        """What those who are accepted from now on are shown, by `tls.load_certificate`; None for no TLS."""
         self.deadlines = Deadlines(door.handshake_timeout_s)
         """From the accept on."""
         self.arrivals: set[Arrival] = set()
@@ -81,10 +85,23 @@ class Front:
             sock.close()
             return
         sock.setblocking(False)
-        arrival = Arrival(self, sock, address, unix_socket=is_unix)
+        arrival = self._arrival(sock, address, is_unix)
+        if arrival is None:
+            return
         self.arrivals.add(arrival)
         self.deadlines.begin(arrival)
         arrival.begin()
+
+    def _arrival(self, sock: socket.socket, address: object, is_unix: bool) -> Arrival | None:
+        """None if the socket has ended, which TLS would not begin on."""
+        if self.tls is None:
+            return Arrival(self, sock, address, unix_socket=is_unix)
+        try:
+            wrapped = self.tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        except OSError:
+            sock.close()
+            return None
+        return TlsArrival(self, wrapped, address, unix_socket=is_unix)
 
     # -- what arrivals tell (arrival.Desk)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 from tornado.httpserver import HTTPServer
@@ -18,8 +19,10 @@ from pushserver.web.head import MAX_HEAD_BYTES, PATH
 __all__ = ["public_server"]
 
 
-def public_server(door: Door, demo: Demo | None = None) -> Front:
+def public_server(door: Door, tls: ssl.SSLContext | None = None, demo: Demo | None = None) -> Front:
     """The server for clients: `/ws`, the client for browsers, and in development mode `demo`.
+
+    With TLS if there is a certificate.
 
     Bodies are read before `prepare`, so a request with one of more than a byte is refused by its header;
     without a time-out a client could take an hour for its body.
@@ -43,4 +46,4 @@ def public_server(door: Door, demo: Demo | None = None) -> Front:
         max_buffer_size=MAX_EARLY_BYTES,
         chunk_size=CHUNK_BYTES,
     )
-    return Front(door, http)
+    return Front(door, http, tls)

@@ -124,13 +124,17 @@ class TokenVerifier:
     ) -> None:
         if not 0 <= leeway_s <= MAX_LEEWAY_S:
             raise ConfigError("auth.leeway_s", f"must be 0 to {MAX_LEEWAY_S} seconds")
-        self._keys = tuple(keys)
+        self.use_keys(keys)
         self._source = source
         self._issuer = issuer
         self._audience = audience
         self.leeway_s = leeway_s
         self._now = now
         self._jws = Signatures()
+
+    def use_keys(self, keys: Iterable[TokenKey]) -> None:
+        """Believe these from now on, and no others."""
+        self._keys = tuple(keys)
 
     def verify(self, token: object) -> Identity:
         """Who `token` is for. It may be anything: a refresh frame brings what its JSON held.

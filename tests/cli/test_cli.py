@@ -151,6 +151,7 @@ def test_check_config_prints_what_is_in_effect_and_changes_nothing(
             ["categories.source=http", "categories.url=https://h/{user}", "categories.ca_file=none.pem"],
             "categories.ca_file: cannot be read as PEM",
         ),
+        (["server.certfile=none.pem", "server.keyfile=none.pem"], "server.certfile: cannot be read"),
     ],
 )
 def test_check_config_looks_closer_than_types_do(

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-__all__ = ["Authority"]
+__all__ = ["Authority", "Key"]
 
 _PEM = serialization.Encoding.PEM
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 _DAY = datetime.timedelta(days=1)
 
 
@@ -31,9 +32,9 @@ class Authority:
         self.certificate = folder / f"{name}.crt"
         self.certificate.write_bytes(signed.public_bytes(_PEM))
 
-    def sign(self, host: str) -> tuple[Path, Path]:
-        """A certificate for a host name or address, and its key, as files."""
-        key = ec.generate_private_key(ec.SECP256R1())
+    def sign(self, host: str, key: Key | None = None) -> tuple[Path, Path]:
+        """A certificate for a host name or address, and its key, as files; by default of P-256."""
+        key = key or ec.generate_private_key(ec.SECP256R1())
         signed = (
             self._builder(_named(host), key)
             .add_extension(x509.SubjectAlternativeName([_alternative(host)]), critical=False)
@@ -46,7 +47,7 @@ class Authority:
         )
         return certificate, private
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    def _builder(self, subject: x509.Name, key: Key) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         return x509.CertificateBuilder(
             self._name, subject, key.public_key(), x509.random_serial_number(), now - _DAY, now + _DAY

@@ -101,13 +101,19 @@ class Faithful:
         self.now: Listener | None = None
         """The connection of the moment."""
         self.connects = 0
+        self.refusals = 0
+        """Handshakes that were answered by a status."""
         self._task = asyncio.ensure_future(self._run())
 
     async def _run(self) -> None:
         while True:
             for pod in self._pods():
-                with suppress(OSError, Refused, Closed, TimeoutError):
-                    self.now = await listen(pod, self.user, self._history)
+                with suppress(OSError, Closed, TimeoutError):
+                    try:
+                        self.now = await listen(pod, self.user, self._history)
+                    except Refused:
+                        self.refusals += 1
+                        continue
                     self.connects += 1
                     await self.now.over.wait()
                     assert self.now.closed is not None

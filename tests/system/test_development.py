@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -68,7 +69,7 @@ async def served(folder: Path) -> AsyncIterator[PodProcess]:
     try:
         await pod.started()
         assert len(engines(folder)) == 1
-        assert "development mode" in pod.stdout
+        await eventually(lambda: "development mode" in pod.stdout)
         yield pod
         await pod.finish()
         await eventually(lambda: engines(folder) == [])
@@ -87,3 +88,23 @@ async def test_serve_seed_and_connect_work_in_an_empty_folder_and_leave_no_engin
         waiting = (await pod.get("/v1/users/alice"))[1]["inbox"]["waiting"]
         assert 300 <= waiting < 500
         assert await connect(tmp_path, pod, waiting) == list(range(501 - waiting, 501))
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_hangup_ends_it_at_no_time(tmp_path: Path) -> None:
+    """While it starts, while it runs, and while it ends."""
+    pod = PodProcess(PORTS, folder=tmp_path)
+    try:
+        # Before, the program is not read yet, and the system's own way with the signal is to kill.
+        await eventually(lambda: engines(tmp_path))
+        pod.signal(signal.SIGHUP)
+        await pod.started()
+        pod.signal(signal.SIGHUP)
+        await eventually(lambda: pod.events("reload.applied"))
+        pod.terminate()
+        while pod.running:
+            pod.signal(signal.SIGHUP)
+            await asyncio.sleep(0.01)
+        await pod.finish()
+    finally:
+        pod.put_away()

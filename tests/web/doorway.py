@@ -17,6 +17,7 @@ from pushserver.app import App, build
 from pushserver.core.context import Handler
 from pushserver.web.front import Front
 from pushserver.web.server import public_server
+from pushserver.web.tls import load_certificate
 from pushserver.web.tokens import make_token
 from tests.client import Client, Refused, connect
 from tests.pod import SECRET, eventually, settings
@@ -96,7 +97,8 @@ async def doorway(
     app.stores.cursors.start = _stands_there  # type: ignore[method-assign] - without it nobody comes in
     if prepare is not None:
         prepare(app)
-    server = public_server(app.door)
+    own = configured.server
+    server = public_server(app.door, load_certificate(own.certfile, own.keyfile))
     (sock,) = bind_sockets(0, "127.0.0.1")
     server.add_sockets([sock])
     door = Doorway(app, server, sock.getsockname()[1])

@@ -34,7 +34,12 @@ class Admin:
     key_bytes: list[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.key_bytes = [key.encode() for key in self.api_keys]
+        self.use_keys(self.api_keys)
+
+    def use_keys(self, api_keys: Sequence[str]) -> None:
+        """Know these from now on, and no others."""
+        self.api_keys = api_keys
+        self.key_bytes = [key.encode() for key in api_keys]
 
     def knows(self, key: str) -> bool:
         """Whether it is one of the keys. Every key is compared, each in constant time."""
