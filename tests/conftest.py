@@ -10,6 +10,7 @@ import pytest
 from tornado.ioloop import IOLoop
 
 from tests.engines.fixtures import (
+    _chromium_process,
     _cluster_processes,
     _emulator_process,
     _pair_processes,
@@ -17,6 +18,7 @@ from tests.engines.fixtures import (
     _redis_process,
     _sentinel_processes,
     _valkey_process,
+    browser,
     postgres,
     pubsub_emulator,
     redis_cluster,
@@ -28,6 +30,7 @@ from tests.engines.fixtures import (
 )
 
 __all__ = [
+    "_chromium_process",
     "_cluster_processes",
     "_emulator_process",
     "_pair_processes",
@@ -35,6 +38,7 @@ __all__ = [
     "_redis_process",
     "_sentinel_processes",
     "_valkey_process",
+    "browser",
     "postgres",
     "pubsub_emulator",
     "redis_cluster",

