@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pushserver.config import Settings
 from pushserver.core.publish_request import PublishRules
-from pushserver.web.admin import Admin
+from pushserver.web.admin import Admin, OwnPage
 
 if TYPE_CHECKING:
     from pushserver.app import App
@@ -23,10 +23,13 @@ def build_admin(app: App) -> Admin:
         publisher=app.publisher,
         users=app.users,
         explainer=app.explainer,
+        census=app.census,
         rules=publish_rules(settings),
         max_content_bytes=settings.content.max_bytes,
         describe_pod=app.describe_pod,
+        describe_exposures=app.describe_exposures,
         ready=app.not_ready,
+        own_page=OwnPage(settings.admin.origins),
     )
 
 

@@ -46,6 +46,7 @@ def _check_parts(settings: Settings) -> None:
     tls_context("auth.jwks_ca_file", auth.jwks_ca_file)
     tls_context("categories.ca_file", settings.categories.ca_file)
     OriginPolicy(settings.origin.allow)
+    OriginPolicy(settings.admin.origins, setting="admin.origins")
 
 
 SERVE = Command("run a pod", no_arguments, _serve)

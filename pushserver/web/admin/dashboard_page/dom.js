@@ -1,0 +1,90 @@
+// What the page shows. Whatever comes from elsewhere becomes a text node, never markup.
+
+import { CallError } from "./api.js"
+
+export const get = id => document.getElementById(id)
+
+// An element with children: elements, or texts; `kind` is its tag, with a class after a point.
+export function make(kind, ...children) {
+  const [tag, name] = kind.split(".")
+  const made = document.createElement(tag)
+  if (name) made.className = name
+  made.append(...children.map(child => child instanceof Node ? child : String(child)))
+  return made
+}
+
+// A text of others, for people: not longer than a few lines, and what would turn the text around it is seen.
+export function plain(text) {
+  const letters = [...String(text)]
+  const shown = letters.length > 300 ? `${letters.slice(0, 300).join("")}… (${letters.length} characters)` : String(text)
+  return shown.replace(/[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu, one => `\\u${one.codePointAt(0).toString(16).padStart(4, "0")}`)
+}
+
+export const foreign = text => make("bdi", plain(text))
+
+// Put children in place of what is there, unless it would look the same: a selection and a reader's place stay.
+export function show(where, ...children) {
+  const next = document.createElement("template").content
+  next.append(...children)
+  const same = where.childNodes.length === next.childNodes.length
+    && [...where.childNodes].every((child, i) => child.isEqualNode(next.childNodes[i]))
+  if (!same) where.replaceChildren(next)
+}
+
+export const say = (where, text, kind = "") => {
+  if (where.textContent === text && where.className.includes(kind)) return
+  where.textContent = text
+  if (kind) where.className = kind
+}
+
+// Terms with what is to be said of each.
+export const facts = pairs => pairs.flatMap(([term, ...told]) => [make("dt", term), make("dd", ...told)])
+
+// Numbers over time as a line, for the eye; the number beside it says the same.
+export function sparkline(values) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg")
+  const path = document.createElementNS(svg.namespaceURI, "path")
+  const top = Math.max(...values, 1e-9)
+  const points = values.map((value, i) => `${(i * 100 / Math.max(values.length - 1, 1)).toFixed(1)},${(27 - 26 * value / top).toFixed(1)}`)
+  if (points.length > 1) path.setAttribute("d", `M${points.join("L")}`)
+  svg.setAttribute("viewBox", "0 0 100 28")
+  svg.setAttribute("preserveAspectRatio", "none")
+  svg.setAttribute("aria-hidden", "true")
+  svg.append(path)
+  return svg
+}
+
+const moments = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "medium" })
+export const moment = ms => ms === null || ms === undefined ? "–" : moments.format(ms)
+
+// Ask before what cannot be taken back; resolves to whether it was confirmed, or fails when the page is locked.
+export function confirmed(what, yes) {
+  const dialog = get("confirm")
+  get("confirm-what").textContent = what
+  get("confirm-yes").textContent = yes
+  dialog.returnValue = "no"
+  dialog.showModal()
+  return new Promise((resolve, reject) => {
+    const closed = () => dialog.returnValue === "locked" ? reject(new CallError(0, "locked", "")) : resolve(dialog.returnValue === "yes")
+    dialog.addEventListener("close", closed, { once: true })
+  })
+}
+
+// Let a form or a button do its work, once at a time, and say how it went.
+export function works(element, event, result, work) {
+  const buttons = element.matches("form") ? element.querySelectorAll("button:not([type])") : [element]
+  element.addEventListener(event, async happened => {
+    happened.preventDefault()
+    if (buttons[0].ariaBusy === "true") return
+    buttons.forEach(button => { button.ariaBusy = "true" })
+    say(result, "")
+    try {
+      const told = await work()
+      if (told) say(result, told, "good")
+    } catch (error) {
+      if (error.code !== "locked") say(result, error.message, "bad")
+    } finally {
+      buttons.forEach(button => { button.ariaBusy = null })
+    }
+  })
+}

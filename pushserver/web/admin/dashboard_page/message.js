@@ -1,0 +1,103 @@
+// Messages: send one, explain one, recall one.
+
+import { call, part } from "./api.js"
+import { confirmed, facts, foreign, get, make, moment, plain, show, works } from "./dom.js"
+
+const LABELS = { users: "User names, one a line", categories: "Categories, one a line, as vip=3" }
+
+// Stays the same until the message was accepted or is another one: so pressing again completes it, and doubles nothing.
+let id = ""
+
+export const forget = () => {
+  get("send").reset()
+  get("send-result").replaceChildren()
+  target()
+}
+
+export function start() {
+  get("send").addEventListener("input", () => { id = "" })
+  get("send").addEventListener("change", target)
+  works(get("send"), "submit", get("send-result"), send)
+  works(get("explain"), "submit", get("message-result"), explain)
+  works(get("recall"), "click", get("message-result"), recall)
+}
+
+const chosen = name => get("send").querySelector(`input[name=${name}]:checked`).value
+const lines = () => get("names").value.split("\n").filter(line => line.trim())
+
+function target() {
+  const to = chosen("to")
+  get("target").hidden = to === "everyone"
+  get("names").required = to !== "everyone"
+  get("names-label").textContent = LABELS[to] ?? ""
+}
+
+async function send() {
+  const to = chosen("to")
+  const body = request(to)
+  if (to !== "users" && !await confirmed(to === "everyone" ? "Send this to everyone?" : `Send this to all of ${plain(lines().join(", "))}?`, "Send")) {
+    return "Nothing was sent."
+  }
+  const told = await call("POST", "v1/messages", body)
+  id = ""
+  const reached = told.users === null ? "" : ` ${told.users} in all, ${told.online} of them online.`
+  get("message").value = told.id
+  return `Message ${told.id} was ${told.duplicate ? "there already" : "accepted"}.${reached}`
+}
+
+// JSON goes as it stands, digits and all, once it is one value.
+function request(to) {
+  const content = get("content").value
+  if (chosen("as") === "json") check(content)
+  id ||= `dashboard-${[...crypto.getRandomValues(new Uint8Array(12))].map(byte => byte.toString(16).padStart(2, "0")).join("")}`
+  const about = { id, to: { users: { users: lines() }, categories: { categories: categories() }, everyone: { everyone: true } }[to] }
+  if (get("ttl").value) about.ttl = Number(get("ttl").value)
+  if (get("live-only").checked) about.offline = false
+  return `${JSON.stringify(about).slice(0, -1)},"content":${chosen("as") === "json" ? content : JSON.stringify(content)}}`
+}
+
+function check(text) {
+  try {
+    JSON.parse(text)
+  } catch (error) {
+    throw new Error(`The content is not JSON: ${error.message}`)
+  }
+}
+
+function categories() {
+  const found = new Map()
+  for (const line of lines()) {
+    const [kind, ...value] = line.split("=")
+    found.set(kind.trim(), [...found.get(kind.trim()) ?? [], value.join("=").trim()])
+  }
+  return Object.fromEntries(found)
+}
+
+async function explain() {
+  get("explained").replaceChildren()
+  const user = get("message-user").value
+  const path = `v1/messages/${part(get("message").value.trim())}`
+  const told = await call("GET", user ? `${path}?user=${encodeURIComponent(user)}` : path)
+  show(get("explained"), ...facts([
+    ["Message", foreign(told.id), told.kind ? `, to ${told.kind}` : ""],
+    ["State", make("b", told.state), `: ${told.why}`],
+    ...["queued", "accepted", "expires", "recalled"].filter(name => told[`${name}_at`] !== null).map(name => [name, moment(told[`${name}_at`])]),
+    ...(told.users === null ? [] : [["Users", told.users]]),
+    ...(told.log === null ? [] : [["Log", told.log.id, " ", foreign(JSON.stringify(told.log.to))]]),
+    ...way(told.user),
+  ]))
+}
+
+function way(user) {
+  if (!user) return []
+  const on = user.connections.map(one => make("li", foreign(one.pod), ": ", foreign(one.connection ?? "no answer in time"), one.state ? `, ${one.state}` : ""))
+  return [["To ", foreign(user.user), ": ", make("b", user.state), `: ${user.why}`, make("ul", ...on)]]
+}
+
+async function recall() {
+  const recalled = get("message").value.trim()
+  if (!recalled) throw new Error("Which message? Its id is missing.")
+  if (!await confirmed(`Recall ${plain(recalled)}? Whoever has not got it yet will not get it.`, "Recall")) return "Nothing was done."
+  await call("DELETE", `v1/messages/${part(recalled)}`)
+  return `${plain(recalled)} is recalled.`
+}
