@@ -13,14 +13,14 @@ export function make(kind, ...children) {
   return made
 }
 
-// A text of others, for people: not longer than a few lines, and what would turn the text around it is seen.
-export function plain(text) {
+// A text that may have any length, in a few lines.
+export function short(text) {
   const letters = [...String(text)]
-  const shown = letters.length > 300 ? `${letters.slice(0, 300).join("")}… (${letters.length} characters)` : String(text)
-  return shown.replace(/[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu, one => `\\u${one.codePointAt(0).toString(16).padStart(4, "0")}`)
+  return letters.length > 300 ? `${letters.slice(0, 300).join("")}… (${letters.length} characters)` : String(text)
 }
 
-export const foreign = text => make("bdi", plain(text))
+// A text of others: it turns no text around it.
+export const foreign = text => make("bdi", short(text))
 
 // Put children in place of what is there, unless it would look the same: a selection and a reader's place stay.
 export function show(where, ...children) {

@@ -1,9 +1,10 @@
 // Messages: send one, explain one, recall one.
 
 import { call, part } from "./api.js"
-import { confirmed, facts, foreign, get, make, moment, plain, show, works } from "./dom.js"
+import { confirmed, facts, foreign, get, make, moment, short, show, works } from "./dom.js"
 
 const LABELS = { users: "User names, one a line", categories: "Categories, one a line, as vip=3" }
+const TIMES = { queued_at: "Queued", accepted_at: "Accepted", expires_at: "Expires", recalled_at: "Recalled" }
 
 // Stays the same until the message was accepted or is another one: so pressing again completes it, and doubles nothing.
 let id = ""
@@ -35,7 +36,7 @@ function target() {
 async function send() {
   const to = chosen("to")
   const body = request(to)
-  if (to !== "users" && !await confirmed(to === "everyone" ? "Send this to everyone?" : `Send this to all of ${plain(lines().join(", "))}?`, "Send")) {
+  if (to !== "users" && !await confirmed(to === "everyone" ? "Send this to everyone?" : `Send this to all of ${short(lines().join(", "))}?`, "Send")) {
     return "Nothing was sent."
   }
   const told = await call("POST", "v1/messages", body)
@@ -81,7 +82,7 @@ async function explain() {
   show(get("explained"), ...facts([
     ["Message", foreign(told.id), told.kind ? `, to ${told.kind}` : ""],
     ["State", make("b", told.state), `: ${told.why}`],
-    ...["queued", "accepted", "expires", "recalled"].filter(name => told[`${name}_at`] !== null).map(name => [name, moment(told[`${name}_at`])]),
+    ...Object.entries(TIMES).filter(([name]) => told[name] !== null).map(([name, term]) => [term, moment(told[name])]),
     ...(told.users === null ? [] : [["Users", told.users]]),
     ...(told.log === null ? [] : [["Log", told.log.id, " ", foreign(JSON.stringify(told.log.to))]]),
     ...way(told.user),
@@ -97,7 +98,7 @@ function way(user) {
 async function recall() {
   const recalled = get("message").value.trim()
   if (!recalled) throw new Error("Which message? Its id is missing.")
-  if (!await confirmed(`Recall ${plain(recalled)}? Whoever has not got it yet will not get it.`, "Recall")) return "Nothing was done."
+  if (!await confirmed(`Recall ${short(recalled)}? Whoever has not got it yet will not get it.`, "Recall")) return "Nothing was done."
   await call("DELETE", `v1/messages/${part(recalled)}`)
-  return `${plain(recalled)} is recalled.`
+  return `${short(recalled)} is recalled.`
 }

@@ -35,12 +35,12 @@ function figures(stats, sample, exposures) {
     rate("Confirms a second", "confirms_total"),
     rate("Connects a second", "handshakes_total", 'result="101"'),
     rate("Publishes a second", "publishes_total"),
-    figure("Confirm delay, half", milliseconds(history.quantile("confirm_delay_seconds", 0.5)), "from push to confirm"),
-    figure("Confirm delay, 99 %", milliseconds(history.quantile("confirm_delay_seconds", 0.99))),
+    figure("Confirm delay p50", milliseconds(history.quantile("confirm_delay_seconds", 0.5)), "from push to confirm"),
+    figure("Confirm delay p99", milliseconds(history.quantile("confirm_delay_seconds", 0.99))),
     figure("Exposures on their way", whole.format(sum(sample, "exposure_pending")), "being handed over"),
     backlog(exposures),
     figure("Redis", sum(sample, "redis_away") ? make("span.bad", "✗ away") : make("span.good", "✓ answers"), `${whole.format(stats.redis_waiting)} commands wait`),
-    figure("Loop lag, 99 %", milliseconds(history.quantile("loop_lag_seconds", 0.99))),
+    figure("Loop lag p99", milliseconds(history.quantile("loop_lag_seconds", 0.99))),
     figure("Traffic", stats.ready ? make("span.good", "✓ ready") : make("span.bad", "✗ not ready"), `version ${stats.version}`),
   ]
 }

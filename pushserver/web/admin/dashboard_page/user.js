@@ -1,7 +1,7 @@
 // One user: where they are, what waits for them; disconnect.
 
 import { call, part } from "./api.js"
-import { confirmed, facts, foreign, get, make, moment, plain, say, show, works } from "./dom.js"
+import { confirmed, facts, foreign, get, make, moment, say, short, show, works } from "./dom.js"
 
 const SHOWN = 20
 
@@ -59,8 +59,8 @@ export function start() {
   })
   works(get("kick"), "click", get("user-result"), async () => {
     const kicked = user
-    if (!await confirmed(`Disconnect ${plain(kicked)} on every pod? Whoever comes back is let in.`, "Disconnect")) return "Nothing was done."
+    if (!await confirmed(`Disconnect ${short(kicked)} on every pod? Whoever comes back is let in.`, "Disconnect")) return "Nothing was done."
     const { pods } = await call("POST", `v1/users/${part(kicked)}/disconnect`)
-    return pods.length ? `${plain(kicked)} is being disconnected, on ${pods.join(", ")}.` : `${plain(kicked)} was on no pod.`
+    return pods.length ? `${short(kicked)} is being disconnected, on ${pods.join(", ")}.` : `${short(kicked)} was on no pod.`
   })
 }
