@@ -35,12 +35,11 @@ function figures(stats, sample, exposures) {
     rate("Confirms a second", "confirms_total"),
     rate("Connects a second", "handshakes_total", 'result="101"'),
     rate("Publishes a second", "publishes_total"),
-    figure("Confirm delay p50", milliseconds(history.quantile("confirm_delay_seconds", 0.5)), "from push to confirm"),
-    figure("Confirm delay p99", milliseconds(history.quantile("confirm_delay_seconds", 0.99))),
+    figure("Confirm delay p50", quantile("confirm_delay_seconds", 0.5), `p99 ${quantile("confirm_delay_seconds", 0.99)}`),
     figure("Exposures on their way", whole.format(sum(sample, "exposure_pending")), "being handed over"),
     backlog(exposures),
     figure("Redis", sum(sample, "redis_away") ? make("span.bad", "✗ away") : make("span.good", "✓ answers"), `${whole.format(stats.redis_waiting)} commands wait`),
-    figure("Loop lag p99", milliseconds(history.quantile("loop_lag_seconds", 0.99))),
+    figure("Loop lag p99", quantile("loop_lag_seconds", 0.99), `p50 ${quantile("loop_lag_seconds", 0.5)}`),
     figure("Traffic", stats.ready ? make("span.good", "✓ ready") : make("span.bad", "✗ not ready"), `version ${stats.version}`),
   ]
 }
@@ -60,7 +59,11 @@ function backlog(exposures) {
   return figure("Exposures waiting", whole.format(exposures.waiting), `${where}; room for ${whole.format(exposures.max)}`)
 }
 
-const milliseconds = seconds => seconds === null ? "–" : `${few.format(seconds * 1000)} ms`
+function quantile(name, share) {
+  const seconds = history.quantile(name, share)
+  if (seconds === null) return "–"
+  return seconds < 1 ? `${few.format(seconds * 1000)} ms` : `${few.format(seconds)} s`
+}
 
 const pod = one => make("tr",
   Object.assign(make("th", foreign(one.pod)), { scope: "row" }),
