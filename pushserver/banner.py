@@ -31,6 +31,7 @@ def development_banner(settings: Settings, port: int, admin_port: int) -> str:
 
     clients     {url}
     operators   {admin}  (/readyz /metrics /v1/stats /v1/users/alice)
+    dashboard   {admin}/dashboard
 {_token_lines(settings, program)}
   In another terminal, in this folder:
 

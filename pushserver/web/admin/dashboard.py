@@ -22,7 +22,7 @@ HEADERS = {
     "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # With `no-referrer` the page's own POSTs would have the Origin `null`.
+    # With `no-referrer` the page's own POSTs would have the Origin `null`, by the Fetch standard.
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",

@@ -104,6 +104,25 @@ async def test_users_and_pods_are_looked_after(valkey: ValkeyServer) -> None:
         assert (await call("GET", "/v1/users/bob/inbox"))["ids"] == []
         (one,) = (await call("GET", "/v1/pods"))["pods"]
         assert (one["pod"], one["alive"], one["boot"]) == ("pod-1", True, pod.app.lease.boot)
+        assert 0 < one["lease_left_ms"] <= pod.app.settings.pod.lease_ms
+
+
+@pytest.mark.gen_test
+async def test_categories_and_what_waits_of_exposures_are_counted(valkey: ValkeyServer) -> None:
+    async with running_pod(settings(valkey.connection_url, exposure={"spool_max": 500})) as pod:
+        await pod.app.stores.categories.write("alice", {"vip": ("3",)})
+        client = await pod.connect("alice")
+        await client.until("live")
+        counts = [{"kind": "vip", "values": 1, "top": [{"value": "3", "connections": 1}]}]
+        assert await get(pod, "/v1/categories") == {"categories": counts}
+        assert await get(pod, "/v1/exposures") == {"sink": "stream", "waiting": 0, "max": 500}
+        await pod.send("alice", 1)
+        await client.messages(1)
+        await client.send({"type": "ping"})
+        await client.until("pong")
+        await eventually(lambda: pod.app.settler.waiting == 0)
+        assert (await get(pod, "/v1/exposures"))["waiting"] == 1
+        await client.close()
 
 
 @pytest.mark.gen_test

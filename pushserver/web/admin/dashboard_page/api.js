@@ -44,15 +44,17 @@ async function ask(method, path, body) {
     return { status: answer.status, text: await answer.text() }
   } catch (error) {
     if (own.aborted) throw new CallError(0, "locked", "locked meanwhile")
-    const late = error.name === "TimeoutError"
-    throw new CallError(0, "away", late ? `no answer within ${WAIT_MS / 1000} s` : "the pod cannot be reached")
+    const late = error.name === "TimeoutError" && `no answer within ${WAIT_MS / 1000} s`
+    throw new CallError(0, "away", late || "the pod cannot be reached")
   }
 }
 
 // A user or an id as a part of a path.
 export function part(text) {
   // Browsers resolve these two, however they are written.
-  if (text === "." || text === "..") throw new CallError(0, "bad_name", `a browser cannot ask for “${text}”`)
+  if (text === "." || text === "..") {
+    throw new CallError(0, "bad_name", `a browser cannot ask for “${text}”`)
+  }
   try {
     return encodeURIComponent(text)
   } catch {

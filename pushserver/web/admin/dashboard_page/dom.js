@@ -2,6 +2,8 @@
 
 import { CallError } from "./api.js"
 
+const LONGEST = 300
+
 export const get = id => document.getElementById(id)
 
 // An element with children: elements, or texts; `kind` is its tag, with a class after a point.
@@ -16,13 +18,18 @@ export function make(kind, ...children) {
 // A text that may have any length, in a few lines.
 export function short(text) {
   const letters = [...String(text)]
-  return letters.length > 300 ? `${letters.slice(0, 300).join("")}… (${letters.length} characters)` : String(text)
+  if (letters.length <= LONGEST) return String(text)
+  return `${letters.slice(0, LONGEST).join("")}… (${letters.length} characters)`
 }
 
 // A text of others: it turns no text around it.
 export const foreign = text => make("bdi", short(text))
 
-// Put children in place of what is there, unless it would look the same: a selection and a reader's place stay.
+// A word that a sign goes with, so that its colour says nothing alone.
+export const good = text => make("span.good", `✓ ${text}`)
+export const bad = text => make("span.bad", `✗ ${text}`)
+
+// Put children in place of what is there, unless that is the same: a selection stays, and a reader's place.
 export function show(where, ...children) {
   const next = document.createElement("template").content
   next.append(...children)
@@ -45,7 +52,8 @@ export function sparkline(values) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg")
   const path = document.createElementNS(svg.namespaceURI, "path")
   const top = Math.max(...values, 1e-9)
-  const points = values.map((value, i) => `${(i * 100 / Math.max(values.length - 1, 1)).toFixed(1)},${(27 - 26 * value / top).toFixed(1)}`)
+  const step = 100 / Math.max(values.length - 1, 1)
+  const points = values.map((value, i) => [i * step, 27 - 26 * value / top].map(at => at.toFixed(1)))
   if (points.length > 1) path.setAttribute("d", `M${points.join("L")}`)
   svg.setAttribute("viewBox", "0 0 100 28")
   svg.setAttribute("preserveAspectRatio", "none")
@@ -57,7 +65,7 @@ export function sparkline(values) {
 const moments = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "medium" })
 export const moment = ms => ms === null || ms === undefined ? "–" : moments.format(ms)
 
-// Ask before what cannot be taken back; resolves to whether it was confirmed, or fails when the page is locked.
+// Ask before what cannot be taken back: whether it was confirmed. Fails when the page is locked meanwhile.
 export function confirmed(what, yes) {
   const dialog = get("confirm")
   get("confirm-what").textContent = what
@@ -65,8 +73,10 @@ export function confirmed(what, yes) {
   dialog.returnValue = "no"
   dialog.showModal()
   return new Promise((resolve, reject) => {
-    const closed = () => dialog.returnValue === "locked" ? reject(new CallError(0, "locked", "")) : resolve(dialog.returnValue === "yes")
-    dialog.addEventListener("close", closed, { once: true })
+    dialog.addEventListener("close", () => {
+      if (dialog.returnValue === "locked") reject(new CallError(0, "locked", ""))
+      resolve(dialog.returnValue === "yes")
+    }, { once: true })
   })
 }
 

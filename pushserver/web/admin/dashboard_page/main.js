@@ -83,7 +83,7 @@ async function login(event) {
   const given = field.value
   field.value = ""
   say(get("login-result"), "")
-  if (!/^[!-~]+$/.test(given)) return say(get("login-result"), "A key is printable ASCII without spaces.", "bad")
+  if (!/^[!-~]+$/.test(given)) return close("A key is printable ASCII without spaces.")
   unlock(given)
   try {
     await call("GET", "v1/stats")

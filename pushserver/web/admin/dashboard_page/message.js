@@ -6,12 +6,13 @@ import { confirmed, facts, foreign, get, make, moment, short, show, works } from
 const LABELS = { users: "User names, one a line", categories: "Categories, one a line, as vip=3" }
 const TIMES = { queued_at: "Queued", accepted_at: "Accepted", expires_at: "Expires", recalled_at: "Recalled" }
 
-// Stays the same until the message was accepted or is another one: so pressing again completes it, and doubles nothing.
+// The same until the message was accepted or is another: pressing again completes it, and doubles nothing.
 let id = ""
 
 export const forget = () => {
-  get("send").reset()
-  get("send-result").replaceChildren()
+  id = ""
+  for (const form of ["send", "explain"]) get(form).reset()
+  for (const told of ["send-result", "message-result", "explained"]) get(told).replaceChildren()
   target()
 }
 
@@ -36,9 +37,8 @@ function target() {
 async function send() {
   const to = chosen("to")
   const body = request(to)
-  if (to !== "users" && !await confirmed(to === "everyone" ? "Send this to everyone?" : `Send this to all of ${short(lines().join(", "))}?`, "Send")) {
-    return "Nothing was sent."
-  }
+  const many = { categories: `all of ${short(lines().join(", "))}`, everyone: "everyone" }[to]
+  if (many && !await confirmed(`Send this to ${many}?`, "Send")) return "Nothing was sent."
   const told = await call("POST", "v1/messages", body)
   id = ""
   const reached = told.users === null ? "" : ` ${told.users} in all, ${told.online} of them online.`
@@ -50,11 +50,18 @@ async function send() {
 function request(to) {
   const content = get("content").value
   if (chosen("as") === "json") check(content)
-  id ||= `dashboard-${[...crypto.getRandomValues(new Uint8Array(12))].map(byte => byte.toString(16).padStart(2, "0")).join("")}`
-  const about = { id, to: { users: { users: lines() }, categories: { categories: categories() }, everyone: { everyone: true } }[to] }
+  id ||= newId()
+  const about = { id, to: { [to]: { users: lines, categories, everyone: () => true }[to]() } }
   if (get("ttl").value) about.ttl = Number(get("ttl").value)
   if (get("live-only").checked) about.offline = false
-  return `${JSON.stringify(about).slice(0, -1)},"content":${chosen("as") === "json" ? content : JSON.stringify(content)}}`
+  const text = chosen("as") === "json" ? content : JSON.stringify(content)
+  return `${JSON.stringify(about).slice(0, -1)},"content":${text}}`
+}
+
+// Not `randomUUID`, which is only there with TLS or on loopback.
+function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(12))
+  return `dashboard-${Array.from(bytes, byte => byte.toString(16).padStart(2, "0")).join("")}`
 }
 
 function check(text) {
@@ -79,10 +86,11 @@ async function explain() {
   const user = get("message-user").value
   const path = `v1/messages/${part(get("message").value.trim())}`
   const told = await call("GET", user ? `${path}?user=${encodeURIComponent(user)}` : path)
+  const times = Object.entries(TIMES).filter(([name]) => told[name] !== null)
   show(get("explained"), ...facts([
     ["Message", foreign(told.id), told.kind ? `, to ${told.kind}` : ""],
     ["State", make("b", told.state), `: ${told.why}`],
-    ...Object.entries(TIMES).filter(([name]) => told[name] !== null).map(([name, term]) => [term, moment(told[name])]),
+    ...times.map(([name, term]) => [term, moment(told[name])]),
     ...(told.users === null ? [] : [["Users", told.users]]),
     ...(told.log === null ? [] : [["Log", told.log.id, " ", foreign(JSON.stringify(told.log.to))]]),
     ...way(told.user),
@@ -91,14 +99,18 @@ async function explain() {
 
 function way(user) {
   if (!user) return []
-  const on = user.connections.map(one => make("li", foreign(one.pod), ": ", foreign(one.connection ?? "no answer in time"), one.state ? `, ${one.state}` : ""))
-  return [["To ", foreign(user.user), ": ", make("b", user.state), `: ${user.why}`, make("ul", ...on)]]
+  const on = user.connections.map(sentOn)
+  return [["To", foreign(user.user), ": ", make("b", user.state), `: ${user.why}`, make("ul", ...on)]]
 }
+
+const sentOn = ({ pod, connection, state }) =>
+  make("li", foreign(pod), ": ", foreign(connection ?? "no answer in time"), state ? `, ${state}` : "")
 
 async function recall() {
   const recalled = get("message").value.trim()
   if (!recalled) throw new Error("Which message? Its id is missing.")
-  if (!await confirmed(`Recall ${short(recalled)}? Whoever has not got it yet will not get it.`, "Recall")) return "Nothing was done."
+  const what = `Recall ${short(recalled)}? Whoever has not got it yet will not get it.`
+  if (!await confirmed(what, "Recall")) return "Nothing was done."
   await call("DELETE", `v1/messages/${part(recalled)}`)
   return `${short(recalled)} is recalled.`
 }

@@ -14,8 +14,10 @@ export function parse(text) {
   return found
 }
 
-export const sum = (sample, name, label = "") =>
-  (sample.get(name) ?? []).filter(([labels]) => labels.includes(label)).reduce((total, [, value]) => total + value, 0)
+export function sum(sample, name, label = "") {
+  const meant = (sample.get(name) ?? []).filter(([labels]) => labels.includes(label))
+  return meant.reduce((total, [, value]) => total + value, 0)
+}
 
 // Bounds of a histogram with how many observations were at most that.
 const buckets = (sample, name) => (sample.get(`${name}_bucket`) ?? []).map(([labels, count]) => {
@@ -26,7 +28,7 @@ const buckets = (sample, name) => (sample.get(`${name}_bucket`) ?? []).map(([lab
 export class History {
   #samples = []
 
-  // `at` in milliseconds. What another process counted, or the same one under another boot, is no past of this.
+  // `at` in milliseconds. What was counted under another boot, maybe by another process, is no past of this.
   add(at, sample) {
     const last = this.#samples.at(-1)
     if (last && sum(last.sample, "pod_boot") !== sum(sample, "pod_boot")) this.#samples = []
@@ -45,11 +47,12 @@ export class History {
     })
   }
 
-  // Seconds that `share` of what was observed meanwhile took at most, as Prometheus reckons it; null if nothing was.
+  // Seconds that `share` of what was observed meanwhile took at most, as Prometheus reckons; null of nothing.
   quantile(name, share) {
     if (this.#samples.length < 2) return null
     const before = buckets(this.#samples[0].sample, name)
-    const grown = buckets(this.#samples.at(-1).sample, name).map(([bound, count], i) => [bound, count - (before[i]?.[1] ?? 0)])
+    const now = buckets(this.#samples.at(-1).sample, name)
+    const grown = now.map(([bound, count], i) => [bound, count - (before[i]?.[1] ?? 0)])
     const total = grown.at(-1)?.[1] ?? 0
     if (total <= 0) return null
     const rank = share * total

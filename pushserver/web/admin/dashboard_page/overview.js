@@ -1,6 +1,6 @@
 // The pod and the cluster: figures, pods, categories.
 
-import { foreign, get, make, moment, say, show, sparkline } from "./dom.js"
+import { bad, foreign, get, good, make, moment, say, show, sparkline } from "./dom.js"
 import { History, sum } from "./metrics.js"
 
 const history = new History()
@@ -12,14 +12,16 @@ export const forget = () => {
   for (const id of ["pod", "figures", "pods", "categories"]) get(id).replaceChildren()
 }
 
-// `metrics` are parsed. Of the others each is what a call answered; of the last three, or the error it ended with.
+// Each is what a call answered, `metrics` parsed; the last three may be the errors that they ended with.
 export function overview({ stats, metrics, pods, categories, exposures }) {
   show(get("pod"), foreign(stats.pod))
   history.add(performance.now(), metrics)
   show(get("figures"), ...figures(stats, metrics, exposures))
   table("pods", pods, told => told.pods.map(pod))
-  table("categories", categories, told => told.categories.length ? told.categories.map(kind) : [make("p.note", "Nobody with a category is connected here.")])
+  table("categories", categories, told => told.categories.length ? told.categories.map(kind) : [nobody()])
 }
+
+const nobody = () => make("p.note", "Nobody with a category is connected here.")
 
 function table(id, told, rows) {
   const failed = told instanceof Error
@@ -28,6 +30,8 @@ function table(id, told, rows) {
 }
 
 function figures(stats, sample, exposures) {
+  const redis = sum(sample, "redis_away") ? bad("away") : good("answers")
+  const traffic = stats.ready ? good("ready") : bad("not ready")
   return [
     figure("Users", whole.format(stats.users)),
     figure("Connections", whole.format(stats.connections)),
@@ -35,12 +39,12 @@ function figures(stats, sample, exposures) {
     rate("Confirms a second", "confirms_total"),
     rate("Connects a second", "handshakes_total", 'result="101"'),
     rate("Publishes a second", "publishes_total"),
-    figure("Confirm delay p50", quantile("confirm_delay_seconds", 0.5), `p99 ${quantile("confirm_delay_seconds", 0.99)}`),
+    delay("Confirm delay p50", "confirm_delay_seconds", 0.5, 0.99),
     figure("Exposures on their way", whole.format(sum(sample, "exposure_pending")), "being handed over"),
     backlog(exposures),
-    figure("Redis", sum(sample, "redis_away") ? make("span.bad", "✗ away") : make("span.good", "✓ answers"), `${whole.format(stats.redis_waiting)} commands wait`),
-    figure("Loop lag p99", quantile("loop_lag_seconds", 0.99), `p50 ${quantile("loop_lag_seconds", 0.5)}`),
-    figure("Traffic", stats.ready ? make("span.good", "✓ ready") : make("span.bad", "✗ not ready"), `version ${stats.version}`),
+    figure("Redis", redis, `${whole.format(stats.redis_waiting)} commands wait`),
+    delay("Loop lag p99", "loop_lag_seconds", 0.99, 0.5),
+    figure("Traffic", traffic, `version ${stats.version}`),
   ]
 }
 
@@ -55,9 +59,13 @@ function rate(name, counter, label) {
 
 function backlog(exposures) {
   if (exposures instanceof Error) return figure("Exposures waiting", "–", exposures.message)
-  const where = { stream: "in the stream, for a consumer", pubsub: "in the spool", none: "in the stream" }[exposures.sink]
-  return figure("Exposures waiting", whole.format(exposures.waiting), `${where}; room for ${whole.format(exposures.max)}`)
+  const { sink, waiting, max } = exposures
+  const where = sink === "stream" ? "in the stream, for a consumer" : "in the spool"
+  return figure("Exposures waiting", whole.format(waiting), `${where}; room for ${whole.format(max)}`)
 }
+
+const delay = (name, histogram, share, other) =>
+  figure(name, quantile(histogram, share), `p${other * 100} ${quantile(histogram, other)}`)
 
 function quantile(name, share) {
   const seconds = history.quantile(name, share)
@@ -67,7 +75,7 @@ function quantile(name, share) {
 
 const pod = one => make("tr",
   Object.assign(make("th", foreign(one.pod)), { scope: "row" }),
-  make("td", one.alive ? make("span.good", "✓ alive") : make("span.bad", "✗ lapsed"), make("br"), make("span.note", lease(one))),
+  make("td", one.alive ? good("alive") : bad("lapsed"), make("br"), make("span.note", lease(one))),
   ...["address", "version", "boot"].map(name => make("td", foreign(one[name] ?? "–"))),
   make("td", moment(one.started)))
 
@@ -76,7 +84,11 @@ function lease({ lease_left_ms: left }) {
   return left > 0 ? `${few.format(left / 1000)} s left` : `ran out ${few.format(-left / 1000)} s ago`
 }
 
-const kind = one => make("div",
-  make("h3", one.kind, " ", make("span.note", one.values === 1 ? "1 value" : `${whole.format(one.values)} values`)),
-  make("ul", ...one.top.map(({ value, connections }) => make("li", foreign(value), `: ${whole.format(connections)}`)),
-    ...(one.values > one.top.length ? [make("li.note", `and ${whole.format(one.values - one.top.length)} more`)] : [])))
+function kind(one) {
+  const size = ({ value, connections }) => make("li", foreign(value), `: ${whole.format(connections)}`)
+  const sizes = one.top.map(size)
+  const others = one.values - one.top.length
+  if (others) sizes.push(make("li.note", `and ${whole.format(others)} more`))
+  const values = one.values === 1 ? "1 value" : `${whole.format(one.values)} values`
+  return make("div", make("h3", one.kind, " ", make("span.note", values)), make("ul", ...sizes))
+}
