@@ -151,17 +151,17 @@ async def test_a_pod_that_is_gone_is_told(valkey: ValkeyServer, browser: Browser
 
 
 RECKONED = """
-async texts => {
+async ([texts, every]) => {
   const { History, parse } = await import("/dashboard/metrics.js")
   const history = new History()
-  texts.forEach((text, i) => history.add(i * 2000, parse(text)))
+  texts.forEach((text, i) => history.add(i * every, parse(text)))
   return {
     rates: history.rates("handshakes_total", 'result="101"'),
     quantiles: [.25, .5, .99, 1].map(share => history.quantile("confirm_delay_seconds", share)),
   }
 }
 """
-"""From texts of `/metrics`, two seconds apart."""
+"""From texts of `/metrics`, so many milliseconds apart."""
 
 
 @pytest.mark.gen_test
@@ -171,14 +171,14 @@ async def test_rates_and_quantiles_are_reckoned_as_prometheus_does(
     metrics = Metrics()
     texts = []
 
-    def scraped() -> list[str]:
+    def scraped(every_ms: int) -> list[Any]:
         texts.append(generate_latest(metrics.registry).decode())
-        return texts
+        return [texts, every_ms]
 
     async with operator(valkey.connection_url, browser) as at:
         await at.page.goto(at.url)
         metrics.confirm_delay.observe(20)
-        told = await at.page.evaluate(RECKONED, scraped())
+        told = await at.page.evaluate(RECKONED, scraped(2000))
         assert told == {"rates": [], "quantiles": [None] * 4}
         for seconds in (0.004, 0.07):
             for _ in range(50):
@@ -186,15 +186,19 @@ async def test_rates_and_quantiles_are_reckoned_as_prometheus_does(
         for _ in range(30):
             metrics.let_in.inc()
             metrics.handshakes.labels("503").inc()
-        scraped()
+        scraped(2000)
         metrics.let_in.inc(2)
-        told = await at.page.evaluate(RECKONED, scraped())
+        told = await at.page.evaluate(RECKONED, scraped(2000))
         assert told["rates"] == [15, 1]
+        hour = await at.page.evaluate(RECKONED, [texts, 3_600_000])
+        assert hour["rates"] == [], "what is older than two minutes is not told of"
         assert told["quantiles"] == pytest.approx([0.00375, 0.005, 0.099, 0.1])
         metrics.pod_boot.set(2)
-        assert (await at.page.evaluate(RECKONED, scraped()))["rates"] == [], "another boot's past is not ours"
+        assert (await at.page.evaluate(RECKONED, scraped(2000)))["rates"] == [], (
+            "another boot's past is not ours"
+        )
         metrics.confirm_delay.observe(100)
-        told = await at.page.evaluate(RECKONED, scraped())
+        told = await at.page.evaluate(RECKONED, scraped(2000))
         assert told["quantiles"] == [30] * 4, "beyond the last bound it is that bound"
 
 

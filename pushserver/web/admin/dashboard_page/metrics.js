@@ -1,6 +1,7 @@
 // What Prometheus' text says: sums of counters, how they grow, and quantiles of histograms.
 
-const KEPT = 61  // two minutes, a poll every two seconds
+const KEPT = 61  // polls: two minutes of one every two seconds
+const KEPT_MS = 130_000
 
 // Name to its samples, `[labels as they stand, value]`.
 export function parse(text) {
@@ -33,7 +34,7 @@ export class History {
     const last = this.#samples.at(-1)
     if (last && sum(last.sample, "pod_boot") !== sum(sample, "pod_boot")) this.#samples = []
     this.#samples.push({ at, sample })
-    if (this.#samples.length > KEPT) this.#samples.shift()
+    this.#samples = this.#samples.slice(-KEPT).filter(one => at - one.at <= KEPT_MS)
   }
 
   clear() { this.#samples = [] }
