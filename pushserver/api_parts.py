@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pushserver.config import Settings
 from pushserver.core.metrics import Metrics
 from pushserver.core.publish_request import PublishRules
-from pushserver.web.admin import Admin
+from pushserver.web.admin import Admin, OwnPage
 from pushserver.web.demo import Demo
 from pushserver.web.development_token import development_token
 
@@ -28,10 +28,13 @@ def build_admin(app: App) -> Admin:
         publisher=app.publisher,
         users=app.users,
         explainer=app.explainer,
+        census=app.census,
         rules=publish_rules(settings),
         max_content_bytes=settings.content.max_bytes,
         describe_pod=app.describe_pod,
+        describe_exposures=app.describe_exposures,
         ready=app.not_ready,
+        own_page=OwnPage(settings.admin.origins),
     )
 
 

@@ -18,6 +18,7 @@ from pushserver.core.context import Handler
 from pushserver.core.metrics import Metrics
 from pushserver.core.names import pod_name_from_host
 from pushserver.delivery.catch_up import CatchUp
+from pushserver.delivery.census import Census
 from pushserver.delivery.content import Contents
 from pushserver.delivery.cursors import Cursors
 from pushserver.delivery.drain import Drain
@@ -93,6 +94,7 @@ class App:
     publisher: Publisher
     users: Users
     explainer: Explainer
+    census: Census
     drain: Drain
     verifier: TokenVerifier
     door: Door
@@ -139,6 +141,12 @@ class App:
             "content_cache_bytes": self.contents.bytes,
             "tasks": len(self.tasks),
         }
+
+    async def describe_exposures(self) -> dict[str, object]:
+        """What waits in the exposure stream, of all pods. Raises `StoreError`."""
+        exposure = self.settings.exposure
+        waiting = await self.stores.exposures.length()
+        return {"sink": exposure.sink, "waiting": waiting, "max": exposure.spool_max}
 
 
 def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[Handler] = ()) -> App:
@@ -255,6 +263,7 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
         publisher=build_publisher(settings, stores, feeds, metrics),
         users=build_users(settings, stores, feeds, manager),
         explainer=build_explainer(settings, stores, feeds),
+        census=Census(manager),
         drain=Drain(manager, sessions.leaving, spread_s=settings.drain.spread_s),
         verifier=verifier,
         door=door,

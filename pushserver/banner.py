@@ -33,6 +33,7 @@ def development_banner(settings: Settings, port: int, admin_port: int) -> str:
     browser     http://{_in_url(settings.server.host)}:{port}/demo  (connect, send, watch)
     clients     {url}
     operators   {admin}  (/readyz /metrics /v1/stats /v1/users/alice)
+    dashboard   {admin}/dashboard
 {_token_lines(settings, program)}
   In another terminal, in this folder:
 

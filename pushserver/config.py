@@ -65,6 +65,7 @@ class AdminSettings(_Section):
     host: Host = "127.0.0.1"
     port: Port = 8001
     api_keys: Items[Annotated[SecretStr, AfterValidator(check_api_key)]] = ()
+    origins: Items[str] = ()
 
 
 class PodSettings(_Section):

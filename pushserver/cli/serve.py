@@ -50,6 +50,7 @@ def _check_parts(settings: Settings) -> None:
     tls_context("categories.ca_file", settings.categories.ca_file)
     OriginPolicy(settings.origin.allow)
     load_certificate(settings.server.certfile, settings.server.keyfile)
+    OriginPolicy(settings.admin.origins, setting="admin.origins")
 
 
 SERVE = Command("run a pod", no_arguments, _serve)

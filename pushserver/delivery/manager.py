@@ -104,6 +104,14 @@ class Manager:
         """How many (kind, value) pairs somebody here has."""
         return len(self._by_category)
 
+    def categories(self) -> list[tuple[str, str]]:
+        """Every (kind, value) pair that somebody here has; a snapshot."""
+        return list(self._by_category)
+
+    def category_size(self, kind: str, value: str) -> int:
+        """How many connections have it now."""
+        return len(self._by_category.get((kind, value), ()))
+
     def _index(self, connection: Connection) -> None:
         for kind, values in connection.categories.items():
             for value in values:

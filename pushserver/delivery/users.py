@@ -125,7 +125,8 @@ class Users:
         await asyncio.sleep(LOOK_S)
 
     async def pods(self) -> list[dict[str, object]]:
-        """Every pod there is, by name: boot, host, address, version, started and expires (ms), alive."""
+        """Every pod there is, by name: boot, host, address, version, started and expires (ms), alive,
+        and the milliseconds that its lease has left, below 0 once it ran out."""
         names = sorted(await self._leases.pods())
         abouts = await asyncio.gather(*map(self._leases.describe, names))
         now_ms = await self._leases.now_ms()
@@ -135,5 +136,6 @@ class Users:
 def _pod(name: str, about: dict[str, str], now_ms: int) -> dict[str, object]:
     numbers = {key: int(about[key]) for key in ("boot", "started", "expires") if about.get(key, "").isdigit()}
     texts = {key: about.get(key, "") for key in ("host", "address", "version")}
+    left = {"lease_left_ms": numbers["expires"] - now_ms} if "expires" in numbers else {}
     alive = numbers.get("expires", 0) > now_ms and "claimed" not in about
-    return {"pod": name, **numbers, **texts, "alive": alive}
+    return {"pod": name, **numbers, **left, **texts, "alive": alive}

@@ -43,13 +43,16 @@ class OriginPolicy:
     `http://localhost`, `http://127.0.0.1` and `http://[::1]` in, on any port; beside a list it has no
     effect.
 
-    Raises `ConfigError` for an entry that is no page's origin (`*`, `null`, with a path, `wss://`).
+    Raises `ConfigError` for an entry that is no page's origin (`*`, `null`, with a path, `wss://`); it names
+    `setting`, which the list comes from.
     """
 
     __slots__ = ("_hosts", "_loopback", "_origins")
 
-    def __init__(self, allow: Sequence[str], *, allow_loopback: bool = False) -> None:
-        self._origins = frozenset(_check_entry(entry) for entry in allow)
+    def __init__(
+        self, allow: Sequence[str], *, allow_loopback: bool = False, setting: str = "origin.allow"
+    ) -> None:
+        self._origins = frozenset(_check_entry(entry, setting) for entry in allow)
         self._hosts = frozenset(origin.host for origin in self._origins)
         self._loopback = allow_loopback and not allow
 
@@ -112,12 +115,12 @@ def _parse_origin(text: str) -> _Origin | None:
     return _Origin(scheme, match["host"].lower(), "" if port == _DEFAULT_PORTS.get(scheme) else port or "")
 
 
-def _check_entry(entry: str) -> _Origin:
+def _check_entry(entry: str, setting: str) -> _Origin:
     origin = _parse_origin(entry)
     if origin is None:
-        raise ConfigError("origin.allow", f"{entry!r} is not scheme://host[:port] (punycode, no path)")
+        raise ConfigError(setting, f"{entry!r} is not scheme://host[:port] (punycode, no path)")
     if origin.scheme in {"ws", "wss"}:
-        raise ConfigError("origin.allow", f"{entry!r} is no page's origin (https://, not wss://)")
+        raise ConfigError(setting, f"{entry!r} is no page's origin (https://, not wss://)")
     return origin
 
 

@@ -133,6 +133,7 @@ def test_check_config_prints_what_is_in_effect_and_changes_nothing(
     "settings,told",
     [
         (['origin.allow=["https://a/b"]'], "origin.allow: "),
+        (['admin.origins=["push.example"]'], "admin.origins: "),
         (
             ['auth.algorithms=["ES256"]', "auth.public_key_file=none.pem"],
             "auth.public_key_file: cannot be read",

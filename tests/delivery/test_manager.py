@@ -33,6 +33,17 @@ def test_only_the_last_connection_of_a_user_is_the_last() -> None:
     assert not manager.has("alice")
 
 
+def test_a_category_has_the_size_of_those_who_have_it() -> None:
+    manager, first, second = Manager(), one(vip=("1", "2")), one("bob", vip=("1",))
+    manager.add(first)
+    manager.add(second)
+    assert sorted(manager.categories()) == [("vip", "1"), ("vip", "2")]
+    assert (manager.category_size("vip", "1"), manager.category_size("vip", "2")) == (2, 1)
+    manager.remove(first)
+    assert manager.categories() == [("vip", "1")]
+    assert manager.category_size("vip", "2") == 0
+
+
 def test_removing_who_is_not_there_changes_nothing() -> None:
     manager, there, stranger = Manager(), one(vip=("1",)), one(vip=("1",))
     manager.add(there)

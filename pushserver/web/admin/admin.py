@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pushserver.core.metrics import Metrics
 from pushserver.core.publish_request import PublishRules
-from pushserver.web.admin.services import ExplainerService, PublisherService, UserService
+from pushserver.web.admin.own_page import OwnPage
+from pushserver.web.admin.services import CensusService, ExplainerService, PublisherService, UserService
 from pushserver.web.guesses import Guesses
 
 __all__ = ["Admin"]
@@ -25,11 +26,15 @@ class Admin:
     publisher: PublisherService
     users: UserService
     explainer: ExplainerService
+    census: CensusService
     rules: PublishRules
     max_content_bytes: int
     describe_pod: Callable[[], dict[str, Any]]
+    describe_exposures: Callable[[], Awaitable[dict[str, Any]]]
+    """What waits in the exposure stream. Raises `StoreError`."""
     ready: Callable[[], str]
     """Empty when the pod may take traffic, else why not."""
+    own_page: OwnPage = field(default_factory=OwnPage)
     guesses: Guesses = field(default_factory=Guesses)
     key_bytes: list[bytes] = field(init=False)
 

@@ -16,6 +16,7 @@ import tornado.web
 
 from pushserver.core.jsontext import dump
 from pushserver.web.admin.admin import Admin
+from pushserver.web.admin.own_page import is_literal
 from pushserver.web.admin.refusals import refusal_of
 from pushserver.web.chain.admission import address_key
 from pushserver.web.handler import JsonErrors
@@ -155,20 +156,22 @@ class AdminHandler(JsonErrors):
 
 
 class ApiHandler(AdminHandler):
-    """`/v1/*`: with an API key, never from a web page."""
+    """`/v1/*`: with an API key, and from no web page but our own."""
 
     calls: ClassVar[Mapping[str, str]] = {}
     """The name of each method's call, as in the description and in the metrics."""
 
     def may_ask(self) -> bool:
-        """Refuse a browser's cross-site request and a request without a key."""
-        headers = self.request.headers
-        if "Origin" in headers or headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
-            self.refuse(403, "origin", "not for web pages")
+        """Refuse another web page's request, and a request without a key."""
+        request = plain_request(self.request)
+        if not self.admin.own_page.sent(request):
+            self.refuse(
+                403, "origin", "not for web pages, but for the dashboard: see the setting admin.origins"
+            )
             return False
         if self.admin.api_keys:
             return self.has_key()
-        if not _is_literal(plain_request(self.request).host):
+        if not is_literal(request.host):
             # A page whose host name was made to lead here has no Origin on a GET, but its own Host.
             self.refuse(421, "wrong_host", "ask for it by address or localhost, or set admin.api_keys")
             return False
@@ -203,14 +206,3 @@ def is_loopback(address: str) -> bool:
 def _bearer(value: str) -> str:
     scheme, _, key = value.partition(" ")
     return key.strip(" ") if scheme.lower() == "bearer" else ""
-
-
-def _is_literal(host: str) -> bool:
-    name = host.rsplit(":", 1)[0] if host.rpartition(":")[2].isdigit() and not host.endswith("]") else host
-    if name.lower() == "localhost" or not name:
-        return True
-    try:
-        ipaddress.ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    return True

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tornado.web import Application
 
 from pushserver.web.admin.admin import Admin
 from pushserver.web.admin.batch_call import BatchCall
+from pushserver.web.admin.dashboard import FILES, Dashboard
 from pushserver.web.admin.description import Description
 from pushserver.web.admin.handler import AdminHandler, NoSuchPath
 from pushserver.web.admin.messages import Message, Messages
 from pushserver.web.admin.operations import Health, MetricsPage, Ready
-from pushserver.web.admin.pods import Pods, Stats
+from pushserver.web.admin.pods import CategoryCounts, Exposures, Pods, Stats
 from pushserver.web.admin.users import Disconnect, Inbox, Parked, ParkedMessage, User, UserCategories
 from pushserver.web.listener import Listener
 
@@ -38,6 +40,9 @@ ROUTES: dict[str, type[AdminHandler]] = {
     "/v1/users/{user}/disconnect": Disconnect,
     "/v1/pods": Pods,
     "/v1/stats": Stats,
+    "/v1/categories": CategoryCounts,
+    "/v1/exposures": Exposures,
+    **dict.fromkeys(FILES, Dashboard),
 }
 """Every path, as the description names it, with its handler; the first that fits counts."""
 
@@ -58,4 +63,5 @@ def admin_server(admin: Admin) -> Listener:
 
 def _pattern(path: str) -> str:
     """A path as Tornado wants it: what stands in braces is a part of its own, percent-encoded."""
-    return path.replace("{id}", "([^/]+)").replace("{user}", "([^/]+)")
+    part = "([^/]+)"
+    return re.escape(path).replace(re.escape("{id}"), part).replace(re.escape("{user}"), part)

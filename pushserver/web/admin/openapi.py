@@ -13,7 +13,7 @@ __all__ = ["describe_api"]
 _ERRORS = {
     400: "`bad_field` with the `field` that is wrong; `bad_username`, `bad_id` for a part of the path.",
     401: "`not_authenticated`: no API key, or a wrong one.",
-    403: "`origin`: the request comes from a web page.",
+    403: "`origin`: the request comes from a web page that is not the dashboard.",
     404: "`unknown_message`, `not_parked`.",
     405: "`method_not_allowed`; `Allow` names those that are.",
     409: "`id_reused`: the id is that of another message.",
@@ -141,6 +141,10 @@ def _others() -> Shape:
     return {
         "/v1/pods": {"get": _call("pods", "The cluster.", {200: "Pods"}, _STORED)},
         "/v1/stats": {"get": _call("stats", "This pod's figures.", {200: "Stats"}, ())},
+        "/v1/categories": {
+            "get": _call("categories", "This pod's connections by category.", {200: "CategoryCounts"}, ())
+        },
+        "/v1/exposures": {"get": _call("exposures", "What waits to be kept.", {200: "Exposures"}, _STORED)},
         "/openapi.json": {"get": _call("description", "This document.", {200: "Description"}, ())},
     }
 

@@ -88,6 +88,8 @@ def schemas(rules: PublishRules) -> Shape:
         "Erased": closed({**user, "erased": {"const": True}, "pods": pods}),
         "Pods": closed({"pods": {"type": "array", "items": _pod()}}),
         "Stats": {"type": "object", "description": "This pod's name, boot, readiness and counts."},
+        "CategoryCounts": closed({"categories": {"type": "array", "items": _category_counts()}}),
+        "Exposures": _exposures(),
         "Description": {"type": "object"},
         "Error": closed({"error": _error()}),
     }
@@ -214,7 +216,37 @@ def _pod() -> Shape:
             "version": _TEXT,
             "started": _MILLISECONDS,
             "expires": _MILLISECONDS,
+            "lease_left_ms": {"type": "integer", "description": "Below 0 once the lease ran out."},
         },
+    )
+
+
+def _category_counts() -> Shape:
+    size = closed({"value": _TEXT, "connections": _COUNT})
+    return closed(
+        {
+            "kind": {"enum": list(KINDS)},
+            "values": {**_COUNT, "description": "How many somebody here has."},
+            "top": {
+                "type": "array",
+                "items": size,
+                "description": "Those with most connections, descending.",
+            },
+        }
+    )
+
+
+def _exposures() -> Shape:
+    return closed(
+        {
+            "sink": {"enum": ["stream", "pubsub", "none"]},
+            "waiting": {
+                **_COUNT,
+                "description": "Events in the Redis stream, of all pods: for a consumer with the sink "
+                "`stream`, else the spool.",
+            },
+            "max": {**_COUNT, "description": "Events beyond these are dropped: `exposure.spool_max`."},
+        }
     )
 
 

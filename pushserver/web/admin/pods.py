@@ -1,4 +1,4 @@
-"""Pods: the cluster, and this pod's figures."""
+"""Pods: the cluster, this pod's figures, and what waits to be kept of exposures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pushserver.web.admin.handler import ApiHandler
 
-__all__ = ["Pods", "Stats"]
+__all__ = ["CategoryCounts", "Exposures", "Pods", "Stats"]
 
 
 class Pods(ApiHandler):
@@ -27,3 +27,23 @@ class Stats(ApiHandler):
     def get(self) -> None:
         """This pod's counts of this moment."""
         self.answer(self.admin.describe_pod())
+
+
+class CategoryCounts(ApiHandler):
+    """`/v1/categories`."""
+
+    calls: ClassVar = {"GET": "categories"}
+
+    async def get(self) -> None:
+        """This pod's connections by category, the largest of each kind."""
+        self.answer({"categories": await self.admin.census.categories()})
+
+
+class Exposures(ApiHandler):
+    """`/v1/exposures`."""
+
+    calls: ClassVar = {"GET": "exposures"}
+
+    async def get(self) -> None:
+        """How many events wait in the stream, of all pods."""
+        self.answer(await self.admin.describe_exposures())

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from pushserver.core.categories import Categories
 from pushserver.core.publication import Publication, Published
 
-__all__ = ["ExplainerService", "PublisherService", "UserService"]
+__all__ = ["CensusService", "ExplainerService", "PublisherService", "UserService"]
 
 
 class PublisherService(Protocol):
@@ -66,4 +66,11 @@ class UserService(Protocol):
 
     async def pods(self) -> list[dict[str, Any]]:
         """Every pod by its name, with what is known of its boot, host, address, version, started, expires
-        (both ms), and whether it is alive."""
+        (both ms), how many ms its lease has left, and whether it is alive."""
+
+
+class CensusService(Protocol):
+    """Counts the connections of this pod."""
+
+    async def categories(self) -> list[dict[str, Any]]:
+        """Each kind that somebody has, with its number of values, and those with most connections."""

@@ -15,7 +15,7 @@ from pushserver.core.categories import Categories
 from pushserver.core.metrics import Metrics
 from pushserver.core.publication import Publication, Published
 from pushserver.core.publish_request import PublishRules
-from pushserver.web.admin import Admin, admin_server
+from pushserver.web.admin import Admin, OwnPage, admin_server
 from tests.raw_http import Answer, ask
 
 __all__ = ["KEY", "MAX_CONTENT", "RULES", "Desk", "FakePublisher", "FakeUsers", "bearer", "desk"]
@@ -102,8 +102,20 @@ class FakeUsers:
 
     async def pods(self) -> list[dict[str, Any]]:
         self._note("pods")
-        about = {"host": "h", "address": "127.0.0.1:8000", "version": "0.1", "started": 1, "expires": 2}
+        about = {"host": "h", "address": "127.0.0.1:8000", "version": "0.1", "started": 1}
+        about |= {"expires": 2, "lease_left_ms": -1}
         return [{"pod": "pod-1", "boot": 7, **about, "alive": True}]
+
+    async def exposures(self) -> dict[str, Any]:
+        self._note("exposures")
+        return {"sink": "stream", "waiting": 3, "max": 100}
+
+
+class FakeCensus:
+    """Counts as it was told."""
+
+    async def categories(self) -> list[dict[str, Any]]:
+        return [{"kind": "vip", "values": 1, "top": [{"value": "3", "connections": 2}]}]
 
 
 class FakeExplainer:
@@ -126,7 +138,9 @@ class FakeExplainer:
 class Desk:
     """The listener and what is behind it."""
 
-    def __init__(self, keys: Sequence[str], rules: PublishRules, max_content_bytes: int) -> None:
+    def __init__(
+        self, keys: Sequence[str], rules: PublishRules, max_content_bytes: int, origins: Sequence[str]
+    ) -> None:
         self.reason = ""
         self.publisher = FakePublisher()
         self.users = FakeUsers()
@@ -141,6 +155,9 @@ class Desk:
             rules=rules,
             max_content_bytes=max_content_bytes,
             describe_pod=lambda: {"pod": "pod-1"},
+            census=FakeCensus(),
+            describe_exposures=self.users.exposures,
+            own_page=OwnPage(origins),
             ready=lambda: self.reason,
         )
         self.server = admin_server(self.admin)
@@ -182,10 +199,13 @@ class Desk:
 
 @asynccontextmanager
 async def desk(
-    *keys: str, rules: PublishRules = RULES, max_content_bytes: int = MAX_CONTENT
+    *keys: str,
+    rules: PublishRules = RULES,
+    max_content_bytes: int = MAX_CONTENT,
+    origins: Sequence[str] = (),
 ) -> AsyncIterator[Desk]:
     """A listener from its start to its end."""
-    one = Desk(keys, rules, max_content_bytes)
+    one = Desk(keys, rules, max_content_bytes, origins)
     try:
         yield one
     finally:

@@ -16,12 +16,13 @@ from schemathesis.generation import GenerationMode
 
 from pushserver.core.errors import IdReusedError, RecalledError, StoreUnavailableError
 from pushserver.core.publication import Published
+from pushserver.web.admin.dashboard import FILES
 from pushserver.web.admin.listener import ROUTES
 from pushserver.web.admin.openapi import describe_api
 from tests.web.admin.desk import KEY, RULES, Desk, bearer, desk
 
 DOCUMENT = describe_api(RULES)
-NOT_DESCRIBED = {"/healthz", "/readyz", "/metrics"}
+NOT_DESCRIBED = {"/healthz", "/readyz", "/metrics", *FILES}
 METHODS = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
 OPERATIONS = [(method, path) for path, methods in DOCUMENT["paths"].items() for method in methods]
 EXAMPLES = 12

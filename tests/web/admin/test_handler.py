@@ -98,14 +98,16 @@ async def test_a_request_without_a_key_is_no_guess() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_web_page_is_refused_with_or_without_a_key() -> None:
+async def test_another_web_page_is_refused_with_or_without_a_key() -> None:
     for keys in ((), (KEY,)):
         async with desk(*keys) as at:
             for header in (
                 ("Origin", "https://evil.example"),
                 ("Origin", "null"),
                 ("Origin", ""),
-                ("Origin", "http://127.0.0.1"),
+                ("Origin", "http://127.0.0.1:8000"),
+                ("Origin", "http://localhost"),
+                ("Origin", "https://127.0.0.1"),
                 ("Sec-Fetch-Site", "cross-site"),
                 ("Sec-Fetch-Site", "same-site"),
             ):

@@ -104,6 +104,34 @@ async def test_users_and_pods_are_looked_after(valkey: ValkeyServer) -> None:
         assert (await call("GET", "/v1/users/bob/inbox"))["ids"] == []
         (one,) = (await call("GET", "/v1/pods"))["pods"]
         assert (one["pod"], one["alive"], one["boot"]) == ("pod-1", True, pod.app.lease.boot)
+        assert 0 < one["lease_left_ms"] <= pod.app.settings.pod.lease_ms
+
+
+@pytest.mark.gen_test
+async def test_categories_and_what_waits_of_exposures_are_counted(valkey: ValkeyServer) -> None:
+    async with running_pod(settings(valkey.connection_url, exposure={"spool_max": 500})) as pod:
+        await pod.app.stores.categories.write("alice", {"vip": ("3",)})
+        client = await pod.connect("alice")
+        await client.until("live")
+        counts = [{"kind": "vip", "values": 1, "top": [{"value": "3", "connections": 1}]}]
+        assert await get(pod, "/v1/categories") == {"categories": counts}
+        assert await get(pod, "/v1/exposures") == {"sink": "stream", "waiting": 0, "max": 500}
+        await pod.send("alice", 1)
+        await client.messages(1)
+        await client.send({"type": "ping"})
+        await client.until("pong")
+        await eventually(lambda: pod.app.settler.waiting == 0)
+        assert (await get(pod, "/v1/exposures"))["waiting"] == 1
+        await client.close()
+
+
+@pytest.mark.gen_test
+async def test_the_origins_of_the_settings_may_call_and_no_others(valkey: ValkeyServer) -> None:
+    admin = {"port": 0, "origins": ["https://push-admin.example"]}
+    async with running_pod(settings(valkey.connection_url, admin=admin)) as pod:
+        for origin, status in (("https://push-admin.example", 200), ("https://push.example", 403)):
+            about = [("Host", "127.0.0.1"), ("Origin", origin)]
+            assert (await ask(pod.server.admin_port, about, path="/v1/stats")).status == status
 
 
 @pytest.mark.gen_test
