@@ -36,6 +36,7 @@ from tests.core.client_frames import (
     pieces,
     run,
 )
+from tests.core.oracle import judge
 from tests.cpu_time import cpu_seconds
 
 # What a connection costs
@@ -122,6 +123,9 @@ def test_a_large_message_in_small_reads_takes_linear_time(data: bytes) -> None:
 # What it says
 
 thorough = settings(max_examples=200)
+SMALL = 200
+"""Bytes of a message at most, where many are to be too big."""
+
 control_payloads = st.binary(max_size=125)
 keys = st.binary(min_size=4, max_size=4)
 close_codes = st.sampled_from([1000, 1003, 1007, 1014, 3000, 4999])
@@ -209,8 +213,40 @@ def test_random_bytes_raise_nothing_but_a_protocol_error(chunks: list[bytes]) ->
     assert len(events) * 6 <= sum(map(len, chunks))
 
 
-@thorough
-@given(st.lists(st.builds(client, st.integers(0, 15), control_payloads, st.sampled_from([0, FIN]), keys)))
-def test_random_frames_give_the_same_whole_or_byte_by_byte(frames: list[bytes]) -> None:
-    wire = b"".join(frames)
-    assert run([wire], 200) == run(pieces(wire, range(1, len(wire))), 200)
+@st.composite
+def any_stream(draw: st.DrawFn) -> bytes:
+    """Frames of any kind in any order, some with a header of another size or a few bytes that are others."""
+    any_frame = st.builds(
+        client,
+        st.sampled_from([*range(16), 0, 1, 1, 2, 8, 9, 0x11, 0x41, 0x42, 0x49]),
+        st.one_of(
+            control_payloads, st.text(max_size=20).map(str.encode), st.binary(min_size=126, max_size=300)
+        ),
+        st.sampled_from([0, FIN, FIN]),
+        keys,
+    )
+    wire = bytearray(b"".join(draw(st.lists(st.one_of(any_frame, message().map(joined)), max_size=6))))
+    for at, value in draw(st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), max_size=3)):
+        if at < len(wire):
+            wire[at] = value
+    return bytes(wire)
+
+
+def joined(sent: Sent) -> bytes:
+    return b"".join(sent[0])
+
+
+@settings(max_examples=1000)
+@given(any_stream(), st.data())
+def test_any_stream_says_what_the_rfc_says_however_it_is_cut(wire: bytes, data: st.DataObject) -> None:
+    expected = judge(wire, SMALL)
+    cuts = data.draw(st.lists(st.integers(0, len(wire)), max_size=6))
+    assert run([wire], SMALL) == expected
+    assert run(pieces(wire, cuts), SMALL) == expected
+    assert run(pieces(wire, range(1, len(wire))), SMALL) == expected
+
+
+@settings(max_examples=500)
+@given(st.binary(max_size=200))
+def test_random_bytes_say_what_the_rfc_says(wire: bytes) -> None:
+    assert run([wire], SMALL) == judge(wire, SMALL)
