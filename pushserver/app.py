@@ -166,6 +166,7 @@ def build(settings: Settings, *, redis_url: str, pod: str = "", links: Sequence[
         metrics,
         cache_bytes=settings.content.cache_bytes,
         max_bytes=settings.content.max_bytes,
+        deflate_from=settings.server.deflate_threshold_bytes if settings.server.deflate else None,
     )
     outlet = build_outlet(settings, stores, pod, metrics)
     tail = LogTail(max_length=settings.log.max_length, retention_ms=settings.log.retention_s * 1000)

@@ -57,6 +57,8 @@ class ServerSettings(_Section):
     certfile: str = ""
     keyfile: str = ""
     send_buffer_bytes: CountOrOff = 65_536
+    deflate: bool = False
+    deflate_threshold_bytes: CountOrOff = 512
 
 
 class AdminSettings(_Section):

@@ -412,4 +412,5 @@ def build_door(
         ),
         handshake_timeout_s=limits.handshake_timeout_s,
         leeway_s=gate.verifier.leeway_s,
+        deflate=settings.server.deflate,
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tests.core.client_frames import client as client_frame
+from tests.core.oracle import inflated
 
 __all__ = ["CLOSE", "PING", "PONG", "TEXT", "WITHIN_S", "Client", "Closed", "Refused", "connect"]
 
@@ -56,6 +57,8 @@ class Client:
         """Of the 101, names in lower case."""
         self.pongs = True
         self.pings: list[bytes] = []
+        self.inflated: list[bytes] = []
+        """Texts that came compressed, as they came. Nobody compresses unless it was offered."""
 
     async def frame(self) -> dict[str, Any]:
         """The next JSON frame. Raises `Closed` when the server ends the connection."""
@@ -124,7 +127,11 @@ class Client:
                 length = int.from_bytes(await self.reader.readexactly(2))
             elif length == 127:
                 length = int.from_bytes(await self.reader.readexactly(8))
-            return first & 0x0F, await self.reader.readexactly(length)
+            payload = await self.reader.readexactly(length)
+            if first & 0x40:
+                self.inflated.append(payload)
+                payload = inflated(payload)
+            return first & 0x0F, payload
         except (asyncio.IncompleteReadError, ConnectionError):
             raise Closed(None, "") from None
 

@@ -1,6 +1,6 @@
 """WebSocket frames without I/O (RFC 6455 section 5): building the server's, parsing the client's.
 
-No extension is ever negotiated, so every reserved bit is a violation.
+Without an extension every reserved bit is a violation; `deflate` has the parser for the one there is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pushserver.core.close_codes import CloseCode
 from pushserver.core.errors import PushServerError
 
 __all__ = [
+    "RSV1",
     "Binary",
     "Close",
     "Event",
@@ -21,6 +22,8 @@ __all__ = [
     "ProtocolError",
     "Text",
     "close_frame",
+    "compressed_text_frame",
+    "payload_of",
     "ping_frame",
     "pong_frame",
     "text_frame",
@@ -32,8 +35,10 @@ _TEXT = 0x81
 _CLOSE = 0x88
 _PING = 0x89
 _PONG = 0x8A
-_LEGAL_FIRST_BYTES = frozenset({0x00, 0x01, 0x02, 0x80, _TEXT, 0x82, _CLOSE, _PING, _PONG})
-
+_CONTROL = 0x08
+"""Set in the opcodes of all control frames."""
+RSV1 = 0x40
+"""Set in the first frame of a compressed message."""
 _MASKED = 0x80
 _LEGAL_CLOSE_CODES = (range(1000, 1004), range(1007, 1015), range(3000, 5000))
 _MAX_CONTROL_BYTES = 125
@@ -41,12 +46,26 @@ _MAX_CONTROL_BYTES = 125
 
 def text_frame(payload: bytes) -> bytes:
     """A whole text message in one frame. `payload` has to be UTF-8; it is not looked at."""
+    return _data_frame(_TEXT, payload)
+
+
+def compressed_text_frame(payload: bytes) -> bytes:
+    """As `text_frame`, of a payload that is compressed, for who negotiated that."""
+    return _data_frame(_TEXT | RSV1, payload)
+
+
+def payload_of(frame: bytes) -> memoryview:
+    """What stands behind the header of a frame that was built here."""
+    return memoryview(frame)[{126: 4, 127: 10}.get(frame[1], 2) :]
+
+
+def _data_frame(first: int, payload: bytes) -> bytes:
     size = len(payload)
     if size < 126:
-        return bytes((_TEXT, size)) + payload
+        return bytes((first, size)) + payload
     if size < 0x10000:
-        return bytes((_TEXT, 126)) + size.to_bytes(2) + payload
-    return bytes((_TEXT, 127)) + size.to_bytes(8) + payload
+        return bytes((first, 126)) + size.to_bytes(2) + payload
+    return bytes((first, 127)) + size.to_bytes(8) + payload
 
 
 def ping_frame(payload: bytes) -> bytes:
@@ -137,6 +156,9 @@ class FrameParser:
 
     __slots__ = ("_ended", "_max_bytes", "_message", "_message_is_text", "_needed", "_tail", "frames_seen")
 
+    _legal = frozenset({0x00, 0x01, 0x02, 0x80, _TEXT, 0x82, _CLOSE, _PING, _PONG})
+    """First bytes of frames."""
+
     def __init__(self, max_message_bytes: int) -> None:
         self.frames_seen = 0
         self._max_bytes = max_message_bytes
@@ -199,18 +221,27 @@ class FrameParser:
             return mask_at, mask_at
         first = data[position]
         length = data[position + 1] ^ _MASKED
-        if first not in _LEGAL_FIRST_BYTES or length > 127:
-            raise _illegal_start(first)
+        if first not in self._legal or length > 127:
+            raise self._illegal_start(first)
         if length > _MAX_CONTROL_BYTES:
-            if first >= _CLOSE:
+            if first & _CONTROL:
                 raise _violation("a control frame holds at most 125 bytes")
             mask_at += 2 if length == 126 else 8
             if mask_at > len(data):
                 return mask_at, mask_at
             length = _extended_length(data[position + 2 : mask_at])
-        if first < _CLOSE:
+        if not first & _CONTROL:
             self._check_data_header(first, length)
         return mask_at, mask_at + 4 + length
+
+    def _illegal_start(self, first: int) -> ProtocolError:
+        if first in self._legal:
+            return _violation("a client's frame must be masked")
+        if first & 0x70:
+            return _violation("a reserved bit is set")
+        if first | _FIN in self._legal:
+            return _violation("a control frame must not be fragmented")
+        return _violation("unknown opcode")
 
     def _check_data_header(self, first: int, length: int) -> None:
         if first & ~_FIN == 0:
@@ -245,6 +276,9 @@ class FrameParser:
                 return None
             payload = bytes(self._message)
             self._message = None
+        return self._whole(payload)
+
+    def _whole(self, payload: bytes) -> Event:
         if not self._message_is_text:
             return Binary(payload)
         _decoded(payload)
@@ -263,16 +297,6 @@ def _is_lone_pong(data: bytes) -> bool:
 
 def _violation(reason: str) -> ProtocolError:
     return ProtocolError(CloseCode.PROTOCOL_ERROR, reason)
-
-
-def _illegal_start(first: int) -> ProtocolError:
-    if first & 0x70:
-        return _violation("a reserved bit is set")
-    if first in _LEGAL_FIRST_BYTES:
-        return _violation("a client's frame must be masked")
-    if first | _FIN in _LEGAL_FIRST_BYTES:
-        return _violation("a control frame must not be fragmented")
-    return _violation("unknown opcode")
 
 
 def _extended_length(encoded: bytes) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
+from pushserver.core.deflate import deflated_frame
 from pushserver.core.errors import InvalidContentError
-from pushserver.core.frames import text_frame
+from pushserver.core.frames import payload_of, text_frame
 from pushserver.core.jsontext import parse_strict
 
 __all__ = ["Message", "frame_of", "message_parts"]
@@ -19,6 +21,29 @@ class Message:
     frame: bytes
     queued_at: int
     """Milliseconds since 1970 by Redis' clock: the `time` of the message."""
+    on_deflated: Callable[[Message], None] | None = field(default=None, repr=False, compare=False)
+    """Told when a compressed frame was made, which is then kept here; None: none is ever made."""
+    _deflated: bytes | None = field(default=None, init=False, repr=False, compare=False)
+
+    def deflated(self, most: int) -> bytes:
+        """The frame for a client that takes compressed ones of up to `most` bytes; the same object each time.
+
+        It is made at the first call, and is `frame` itself where it would be no smaller.
+        """
+        if self.on_deflated is None or len(self.frame) > most:
+            return self.frame
+        made = self._deflated
+        if made is None:
+            made = min(self.frame, deflated_frame(payload_of(self.frame)), key=len)
+            object.__setattr__(self, "_deflated", made)
+            self.on_deflated(self)
+        return made
+
+    @property
+    def size(self) -> int:
+        """Bytes of its frames."""
+        made = self._deflated
+        return len(self.frame) + (0 if made is None or made is self.frame else len(made))
 
 
 def message_parts(message_id: str, content: str) -> tuple[str, str]:
@@ -26,7 +51,9 @@ def message_parts(message_id: str, content: str) -> tuple[str, str]:
     return f'{{"type":"message","id":"{message_id}","time":', f',"content":{content}}}'
 
 
-def frame_of(message_id: str, text: bytes, max_bytes: int) -> Message:
+def frame_of(
+    message_id: str, text: bytes, max_bytes: int, on_deflated: Callable[[Message], None] | None = None
+) -> Message:
     """Check a stored content once and build its frame.
 
     Anybody may write `msg:ID`, so it has to be UTF-8, at most `max_bytes`, and a JSON object of type
@@ -45,4 +72,4 @@ def frame_of(message_id: str, text: bytes, max_bytes: int) -> Message:
         raise InvalidContentError(message_id, "has no integer time")
     if "content" not in parsed:
         raise InvalidContentError(message_id, "has no content")
-    return Message(message_id, text_frame(text), time_ms)
+    return Message(message_id, text_frame(text), time_ms, on_deflated)

@@ -72,6 +72,7 @@ class Metrics:
         self.parked = self._counter("parked", "Messages taken out of an inbox as poison")
         self.cache_hits = self._counter("content_cache_hits", "Contents found in the cache")
         self.cache_misses = self._counter("content_cache_misses", "Contents read from Redis")
+        self.deflated = self._counter("contents_deflated", "Contents compressed, once for all who take that")
 
     def _redis(self) -> None:
         self.redis_round_trips = self._counter("redis_round_trips", "Pipelines answered by Redis")

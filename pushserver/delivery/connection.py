@@ -62,6 +62,7 @@ class Connection:
         "categories",
         "client_ip",
         "cursor_at",
+        "deflates_up_to",
         "due_tick",
         "expires_at",
         "frames_counted",
@@ -94,6 +95,7 @@ class Connection:
         window: Window,
         ack_mode: bool,
         log_at: int = 0,
+        deflates_up_to: int = 0,
     ) -> None:
         self.id = connection_id
         self.user = user
@@ -106,6 +108,8 @@ class Connection:
         """Only `ack` frames confirm messages; a pong does not."""
         self._unacked: dict[str, tuple[Sent, int]] = {} if ack_mode else _NONE
         """What no `ack` frame named yet, and where its last byte stands in all that was written."""
+        self.deflates_up_to = deflates_up_to
+        """Bytes of frames that go out compressed, at most; 0: no compression was negotiated."""
         self.state = State.CATCHING_UP
         self.opened = False
         """The `live` frame was sent."""
@@ -238,11 +242,12 @@ class Connection:
         self.log_at = batch.last
         planned = receipts.ping_by
         receipts.add(batch.items, batch.size, planned or self._ping_by(now))
+        frames = batch.deflated(self.deflates_up_to) if self.deflates_up_to else batch.frames
         if receipts.overdue or receipts.may_ride(now + window.log_confirm_s * RIDE_SHARE):
-            end = self.transport.written + batch.size
-            self.transport.write(batch.frames + receipts.ping(end, now))
+            end = self.transport.written + len(frames)
+            self.transport.write(frames + receipts.ping(end, now))
             return 0.0
-        self.transport.write(batch.frames)
+        self.transport.write(frames)
         return 0.0 if planned else receipts.ping_by
 
     def push_live_only(self, message: Message, now_ms: int, now: float) -> bool:
@@ -264,16 +269,22 @@ class Connection:
     ) -> int:
         out: list[bytes] = []
         end, pushed = self.transport.written, 0
+        # Who chokes on what is compressed gets it plain before the content is blamed for good.
+        deflates_up_to = 0 if self.suspect else self.deflates_up_to
         for position, message in messages[: self.room()]:
             if message.id in self.sent:
                 # Another program used the id of a message in the inbox for one in the log.
                 pushed += 1
                 continue
-            if not self.fits(len(message.frame)):
+            frame = message.frame
+            # By its plain size, so that no more is compressed at once than a window holds.
+            if not self.fits(len(frame)):
                 break
-            end += len(message.frame)
+            if deflates_up_to:
+                frame = message.deflated(deflates_up_to)
+            end += len(frame)
             self._remember(Sent(message, position, source, now_ms), end, now, ping_by)
-            out.append(message.frame)
+            out.append(frame)
             pushed += 1
             if self._receipts.overdue:
                 out.append(self._receipts.ping(end, now))

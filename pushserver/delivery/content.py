@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 from cachetools import LRUCache, TTLCache
@@ -29,7 +29,7 @@ ENTRY_OVERHEAD = 400
 
 
 class Contents:
-    """Resolves message ids to finished frames.
+    """Resolves message ids to finished frames; those of `deflate_from` bytes may be compressed as well.
 
     Concurrent misses of one id make one read, misses of one turn of the loop one pipeline.
     """
@@ -42,11 +42,15 @@ class Contents:
         *,
         cache_bytes: int,
         max_bytes: int,
+        deflate_from: int | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._metrics = metrics
         self._max_bytes = max_bytes
+        self._deflate_from = deflate_from
+        # One bound method for all of them.
+        self._on_deflated = self._deflated
         self._cache: LRUCache[str, tuple[Message, int | None]] = LRUCache(cache_bytes, getsizeof=_size)
         self._loading: dict[str, asyncio.Task[Message | None]] = {}
         self._recalled: TTLCache[str, None] = TTLCache(RECALLED_MAX, RECALLED_S)
@@ -136,16 +140,31 @@ class Contents:
         if self.was_recalled(message_id):
             return None
         try:
-            return frame_of(message_id, text, self._max_bytes)
+            return frame_of(message_id, text, self._max_bytes, self._deflates(text))
         except InvalidContentError as error:
             self._metrics.invalid.inc()
             log.warning("content.invalid", message_id=message_id, reason=error.reason)
             return None
 
+    def _deflates(self, text: bytes) -> Callable[[Message], None] | None:
+        if self._deflate_from is None or len(text) < self._deflate_from:
+            return None
+        return self._on_deflated
+
+    def _deflated(self, message: Message) -> None:
+        """It has a compressed frame now, which counts as well."""
+        self._metrics.deflated.inc()
+        entry = self._cache.get(message.id)
+        if entry is not None and entry[0] is message:
+            del self._cache[message.id]
+            self._remember_entry(entry)
+
     def _remember(self, message: Message, stored: StoredContent) -> None:
-        entry = (message, stored.expires_at)
+        self._remember_entry((message, stored.expires_at))
+
+    def _remember_entry(self, entry: tuple[Message, int | None]) -> None:
         if _size(entry) <= self._cache.maxsize:
-            self._cache[message.id] = entry
+            self._cache[entry[0].id] = entry
 
     async def close(self) -> None:
         """Give up the reads under way."""
@@ -161,4 +180,4 @@ class Contents:
 
 
 def _size(entry: tuple[Message, int | None]) -> int:
-    return len(entry[0].frame) + ENTRY_OVERHEAD
+    return entry[0].size + ENTRY_OVERHEAD

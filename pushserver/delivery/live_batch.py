@@ -16,7 +16,7 @@ Placed = tuple[int, Message]
 class LiveBatch:
     """Messages from the log in its order, and their frames in one piece, to be written as they are."""
 
-    __slots__ = ("by_id", "count", "first", "frames", "items", "last", "size")
+    __slots__ = ("_deflated", "_placed", "by_id", "count", "first", "frames", "items", "last", "size")
 
     def __init__(self, placed: Sequence[Placed], now_ms: int) -> None:
         self.items = [Sent(message, position, "live", now_ms) for position, message in placed]
@@ -25,6 +25,16 @@ class LiveBatch:
         self.frames = b"".join([message.frame for _, message in placed])
         self.size = len(self.frames)
         """In bytes."""
+        self._placed = placed
+        self._deflated: dict[int, bytes] = {}
         self.first = placed[0][0]
         self.last = placed[-1][0]
         """Places in the log."""
+
+    def deflated(self, most: int) -> bytes:
+        """As `frames`, for clients that take compressed ones of up to `most` bytes: one piece for all the same."""
+        frames = self._deflated.get(most)
+        if frames is None:
+            frames = b"".join([message.deflated(most) for _, message in self._placed])
+            self._deflated[most] = frames
+        return frames

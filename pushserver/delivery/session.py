@@ -113,7 +113,9 @@ class Sessions:
 
     # -- connect
 
-    def open(self, who: Verified, *, client_ip: str, ack_mode: bool, transport: Transport) -> Connection:
+    def open(
+        self, who: Verified, *, client_ip: str, ack_mode: bool, transport: Transport, deflates_up_to: int = 0
+    ) -> Connection:
         """Register a connection whose upgrade is about to be answered; `serve` comes next, in the same turn.
 
         Synchronous: whoever verified the user registers the connection in the same turn of the loop.
@@ -128,6 +130,7 @@ class Sessions:
             window=self._limits,
             ack_mode=ack_mode,
             log_at=who.log_at,
+            deflates_up_to=deflates_up_to,
         )
         self._manager.add(connection)
         self._replace_oldest(connection.user)

@@ -13,6 +13,7 @@ import structlog
 from pushserver.core.client_ip import ClientIPRule
 from pushserver.core.close_codes import CloseCode
 from pushserver.core.context import Context, Handler
+from pushserver.core.deflate_offer import Agreement, agree
 from pushserver.core.frames import Event
 from pushserver.core.metrics import Metrics
 from pushserver.core.request import HttpRequest
@@ -41,6 +42,8 @@ from pushserver.web.upgrade import switching_protocols
 
 __all__ = ["Door"]
 
+_EXTENSIONS = "Sec-WebSocket-Extensions"
+
 log = structlog.get_logger(__name__)
 _debug = logging.getLogger(__name__)
 """Knows the level: making a line that nobody wants costs as much as parsing a request."""
@@ -60,6 +63,8 @@ class Door:
     socket_options: SocketOptions
     handshake_timeout_s: float
     leeway_s: float
+    deflate: bool = False
+    """Whether compression is negotiated."""
 
     def context(self, request: HttpRequest) -> Context:
         """A context for one handshake, with the chain."""
@@ -74,7 +79,9 @@ class Door:
         is what the client sent behind its request.
         """
         credentials: Credentials = ctx.keys[CREDENTIALS]
-        transport = self._take_over(ctx, sock)
+        # Who does not wait for the answer cannot know what was agreed on.
+        agreed = agree(ctx.request.header_lines(_EXTENSIONS)) if self.deflate and not early else None
+        transport = self._take_over(ctx, sock, agreed)
         try:
             who = self._verified(ctx)
             connection = self.sessions.open(
@@ -82,6 +89,7 @@ class Door:
                 client_ip=ctx.keys[CLIENT_IP],
                 ack_mode=credentials.subprotocol == ACK_SUBPROTOCOL,
                 transport=transport,
+                deflates_up_to=agreed.most if agreed else 0,
             )
         except Exception:
             # No socket and no slot may be left behind by an error of ours.
@@ -99,10 +107,12 @@ class Door:
             )
         return self.sessions.serve(connection, who.categories_version)
 
-    def _take_over(self, ctx: Context, sock: socket.socket) -> SocketTransport:
+    def _take_over(self, ctx: Context, sock: socket.socket, agreed: Agreement | None) -> SocketTransport:
         credentials: Credentials = ctx.keys[CREDENTIALS]
-        head = switching_protocols(ctx.request, credentials.subprotocol)
-        return SocketTransport(sock, self, self.socket_options, ctx.keys[CLIENT_IP], head)
+        head = switching_protocols(ctx.request, credentials.subprotocol, agreed.answer if agreed else "")
+        return SocketTransport(
+            sock, self, self.socket_options, ctx.keys[CLIENT_IP], head, inflates=agreed is not None
+        )
 
     def _verified(self, ctx: Context) -> Verified:
         identity: Identity = ctx.must_get(IDENTITY)
@@ -117,7 +127,7 @@ class Door:
 
     def turn_away(self, ctx: Context, sock: socket.socket, early: bytes) -> None:
         """Upgrade only to close: a browser cannot read the status of a refusal. Nothing is registered."""
-        transport = self._take_over(ctx, sock)
+        transport = self._take_over(ctx, sock, None)
         self.admission.stays(ctx.must_get(CLIENT_IP))
         transport.close(ctx.must_get(CLOSE_CODE), "")
         transport.start(early)

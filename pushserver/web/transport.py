@@ -15,6 +15,7 @@ from typing import Protocol
 import structlog
 
 from pushserver.core.close_codes import CloseCode
+from pushserver.core.deflate import InflatingParser
 from pushserver.core.frames import Close, Event, FrameParser, ProtocolError, close_frame
 from pushserver.delivery.connection import Connection
 
@@ -24,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 READ_BYTES = 16 * 1024
 """Taken in one callback at most: what 64 KiB of the smallest frames cost, others would feel."""
+INFLATING_READ_BYTES = 1024
+"""The same where they may be compressed, a thousand times at most."""
 MAX_LATE_BYTES = 256 * 1024
 """What a client may still send after our close frame, which may cross with it, before it is cut."""
 GOODBYE_S = 2.0
@@ -104,14 +107,21 @@ class SocketTransport:
     )
 
     def __init__(
-        self, sock: socket.socket, owner: Owner, options: SocketOptions, client_ip: str, head: bytes
+        self,
+        sock: socket.socket,
+        owner: Owner,
+        options: SocketOptions,
+        client_ip: str,
+        head: bytes,
+        *,
+        inflates: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sock: socket.socket | None = sock
         self._owner = owner
         self._client_ip = client_ip
         self._max_backlog = options.max_backlog
-        self._parser = FrameParser(options.max_frame_bytes)
+        self._parser = (InflatingParser if inflates else FrameParser)(options.max_frame_bytes)
         self._head = head
         """The answer to the handshake, until the first frames go out with it."""
         self._out = b""
@@ -213,7 +223,8 @@ class SocketTransport:
     def _readable(self) -> None:
         if self._sock is None:
             return
-        data = read_some(self._sock, READ_BYTES)
+        inflates = type(self._parser) is InflatingParser
+        data = read_some(self._sock, INFLATING_READ_BYTES if inflates else READ_BYTES)
         if data is None:
             return
         if not data:

@@ -55,9 +55,11 @@ def _contradiction(request: HttpRequest, version: str) -> str:
     return ""
 
 
-def switching_protocols(request: HttpRequest, subprotocol: str | None) -> bytes:
-    """The 101 for a request that is a handshake."""
+def switching_protocols(request: HttpRequest, subprotocol: str | None, extensions: str = "") -> bytes:
+    """The 101 for a request that is a handshake; `extensions` are those agreed on."""
     chosen = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
+    if extensions:
+        chosen += f"Sec-WebSocket-Extensions: {extensions}\r\n"
     return (
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Accept: {accept_value(request.header('Sec-WebSocket-Key'))}\r\n{chosen}\r\n"

@@ -41,9 +41,11 @@ def fragments(*parts: bytes, opcode: int = TEXT) -> bytes:
     return b"".join(client(op, part, fin) for op, part, fin in zip(opcodes, parts, fins, strict=True))
 
 
-def run(chunks: Iterable[bytes], max_message_bytes: int = MAX) -> tuple[list[Event], CloseCode | None, int]:
+def run(
+    chunks: Iterable[bytes], max_message_bytes: int = MAX, parsing: type[FrameParser] = FrameParser
+) -> tuple[list[Event], CloseCode | None, int]:
     """All events of a connection, how it failed (None: it did not), and how many frames were counted."""
-    parser = FrameParser(max_message_bytes)
+    parser = parsing(max_message_bytes)
     events: list[Event] = []
     failed = None
     frames = 0

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from pushserver.core.frames import Binary, Close, Event, Ping, Pong, Text
 
+MAX_STREAMS = 16
+"""Deflate streams in one message at most: no RFC's word, but this server's."""
 MAY_BE_SENT = {1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)}
 """Close codes (section 7.4, and the registry it opens)."""
 
@@ -103,28 +105,32 @@ def _part(message: tuple[Frame, bytes] | None, frame: Frame, max_bytes: int) -> 
 
 def _message(first: Frame, payload: bytes, max_bytes: int) -> Event:
     if first.rsv1:
-        payload = inflated(payload)
-        if len(payload) > max_bytes:
-            raise Violation(1009)
+        payload = inflated(payload, max_bytes)
     if first.opcode == 2:
         return Binary(payload)
     _text(payload)
     return Text(payload)
 
 
-def inflated(payload: bytes) -> bytes:
-    """RFC 7692 section 7.2.2, without a bound. Blocks may say that they are the last (7.2.3.4)."""
+def inflated(payload: bytes, max_bytes: int = 1 << 30) -> bytes:
+    """RFC 7692 section 7.2.2, byte by byte. Blocks may say that they are the last (7.2.3.4)."""
     data, found = payload + b"\x00\x00\xff\xff" + b"\x01\x00\x00\xff\xff", b""
-    try:
-        while data:
-            stream = zlib.decompressobj(-15)
-            found += stream.decompress(data)
-            if not stream.eof:
+    for _ in range(MAX_STREAMS):
+        stream = zlib.decompressobj(-15)
+        while not stream.eof:
+            try:
+                byte = stream.decompress(data, 1)
+            except zlib.error:
+                raise Violation(1007) from None
+            found, data = found + byte, stream.unconsumed_tail
+            if len(found) > max_bytes:
+                raise Violation(1009)
+            if not byte and not data and not stream.eof:
                 raise Violation(1007)
-            data = stream.unused_data
-    except zlib.error:
-        raise Violation(1007) from None
-    return found
+        data = stream.unused_data
+        if not data:
+            return found
+    raise Violation(1007)
 
 
 def _close(payload: bytes) -> Close:

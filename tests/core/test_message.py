@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from random import Random
 
 import pytest
 
+from pushserver.core.deflate import inflate
 from pushserver.core.errors import InvalidContentError
-from pushserver.core.frames import text_frame
-from pushserver.core.message import frame_of
+from pushserver.core.frames import payload_of, text_frame
+from pushserver.core.message import Message, frame_of
 from tests.texts import message_text
 
 TEXT = message_text("m1", 1_700_000_000_000, {"hello": ["wörld", 1.5, None]}).encode()
@@ -109,3 +111,55 @@ def test_a_refusal_does_not_repeat_the_content() -> None:
         frame_of("m1", b"secret", MAX)
     assert "secret" not in str(caught.value)
     assert caught.value.message_id == "m1"
+
+
+# -- compressed
+
+
+LONG = message_text("m1", 17, "tell me again " * 50).encode()
+
+
+def noted(text: bytes = LONG, message_id: str = "m1") -> tuple[Message, list[Message]]:
+    """A message that may be compressed, and whom it told so."""
+    told: list[Message] = []
+    return frame_of(message_id, text, MAX, told.append), told
+
+
+def test_a_compressed_frame_is_made_once_and_told_of() -> None:
+    message, told = noted()
+    assert told == []
+    frame = message.deflated(MAX)
+    assert len(told) == 1
+    assert told[0] is message
+    assert all(message.deflated(MAX) is frame for _ in range(3))
+    assert len(told) == 1
+    assert inflate(bytes(payload_of(frame)), MAX) == LONG
+
+
+def test_its_size_is_that_of_both_frames_once_both_are_there() -> None:
+    message, _told = noted()
+    assert message.size == len(message.frame)
+    frame = message.deflated(MAX)
+    assert message.size == len(message.frame) + len(frame) < 1.3 * len(message.frame)
+
+
+def test_what_would_not_get_smaller_goes_out_as_it_is_and_is_tried_once() -> None:
+    told: list[Message] = []
+    message = Message("m1", text_frame(Random(1).randbytes(500)), 17, told.append)
+    assert message.deflated(MAX) is message.deflated(MAX) is message.frame
+    assert len(told) == 1
+    assert message.size == len(message.frame)
+
+
+def test_what_is_larger_than_a_client_takes_goes_out_as_it_is() -> None:
+    message, told = noted()
+    size = len(message.frame)
+    assert message.deflated(size - 1) is message.frame
+    assert told == []
+    assert message.deflated(size) is not message.frame
+
+
+def test_what_is_not_to_be_compressed_never_is() -> None:
+    message = frame_of("m1", LONG, MAX)
+    assert message.deflated(MAX) is message.frame
+    assert message == noted()[0]

@@ -86,6 +86,48 @@ def test_a_message_larger_than_the_window_goes_out_alone() -> None:
     assert not one.fits(1)
 
 
+def nobody(_message: Message) -> None:
+    """Is told of no compressed frame."""
+
+
+def test_who_negotiated_it_gets_the_very_frame_that_all_of_them_get() -> None:
+    compressed, plain = message("m-1", 5000, nobody), message("m-1", 5000)
+    wires = [Wire(), Wire(), Wire()]
+    for wire, up_to in zip(wires, (100_000, 100_000, 0), strict=True):
+        one = connection(wire=wire, deflates_up_to=up_to, ack_mode=True)
+        assert push(one, compressed) == 1
+        # The window is of what the client has to hold in the end.
+        assert one.unconfirmed_bytes == len(plain.frame)
+        assert one.ack(["m-1"], 6.0)
+    assert wires[0].writes[0] is wires[1].writes[0] is compressed.deflated(100_000)
+    assert wires[2].writes[0] is compressed.frame
+    assert wires[0].written < len(plain.frame) / 10
+
+
+def test_a_pong_confirms_what_was_compressed_and_a_ping_goes_right_behind_it() -> None:
+    wire = Wire()
+    one = connection(wire=wire, deflates_up_to=100_000)
+    compressed = message("m-1", 5000, nobody)
+    assert push(one, compressed) == 1
+    assert b"".join(wire.writes) == compressed.deflated(100_000) + ping_frame(b"1")
+    assert pong(one, b"1") == ["m-1"]
+    wire.stuck = True
+    assert push(one, message("m-2", 5000, nobody)) == 1
+    assert pong(one, b"2") is None, "the kernel has not taken it"
+
+
+def test_who_may_have_choked_on_a_content_gets_it_plain() -> None:
+    wire = Wire()
+    one = connection(wire=wire, deflates_up_to=100_000, ack_mode=True)
+    one.suspect = True
+    both = [message(name, 5000, nobody) for name in ("m-1", "m-2")]
+    assert push(one, both[0]) == 1
+    one.ack(["m-1"], 6.0)
+    one.suspect = False
+    assert push(one, both[1]) == 1
+    assert wire.writes == [both[0].frame, both[1].deflated(100_000)]
+
+
 def test_a_suspect_connection_sends_one_message_at_a_time() -> None:
     one = connection()
     one.suspect = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import tracemalloc
+from random import Random
 from typing import Any
 
 import pytest
@@ -23,9 +24,21 @@ TTL_S = 60
 
 
 def contents(
-    stores: Stores, metrics: Metrics, *, cache_bytes: int = 10**6, max_bytes: int = 10**6
+    stores: Stores,
+    metrics: Metrics,
+    *,
+    cache_bytes: int = 10**6,
+    max_bytes: int = 10**6,
+    deflate_from: int | None = None,
 ) -> Contents:
-    return Contents(stores.contents, stores.clock, metrics, cache_bytes=cache_bytes, max_bytes=max_bytes)
+    return Contents(
+        stores.contents,
+        stores.clock,
+        metrics,
+        cache_bytes=cache_bytes,
+        max_bytes=max_bytes,
+        deflate_from=deflate_from,
+    )
 
 
 async def store(stores: Stores, message_id: str, content: object = "hello", ttl_s: int = TTL_S) -> None:
@@ -226,6 +239,79 @@ async def test_the_bytes_that_are_counted_are_about_those_that_are_held(
     held = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert 0.6 < held / cache.bytes < 1.4
+
+
+# -- compressed frames
+
+
+def deflated(metrics: Metrics) -> float | None:
+    return metrics.registry.get_sample_value("pushserver_contents_deflated_total")
+
+
+@pytest.mark.gen_test
+async def test_a_compressed_frame_is_kept_beside_the_plain_one_and_counts(
+    stores: Stores, metrics: Metrics
+) -> None:
+    cache = contents(stores, metrics, deflate_from=500)
+    await store(stores, "m-1", "hello " * 500)
+    message = (await cache.get(["m-1"]))["m-1"]
+    assert message is not None
+    before = cache.bytes
+    frame = message.deflated(10**6)
+    assert cache.bytes == before + len(frame)
+    again = (await cache.get(["m-1"]))["m-1"]
+    assert again is message
+    assert again.deflated(10**6) is frame
+    assert deflated(metrics) == 1
+    cache.recall("m-1")
+    assert cache.bytes == 0
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("deflate_from", [None, 4000])
+async def test_what_is_below_the_threshold_is_not_compressed(
+    stores: Stores, metrics: Metrics, deflate_from: int | None
+) -> None:
+    cache = contents(stores, metrics, deflate_from=deflate_from)
+    message = warm(cache, content="hello " * 500)
+    assert message.deflated(10**6) is message.frame
+    assert deflated(metrics) == 0
+
+
+@pytest.mark.gen_test
+async def test_a_compressed_frame_may_cost_others_their_place_or_its_own(
+    stores: Stores, metrics: Metrics
+) -> None:
+    random = Random(1)
+    texts = {f"m-{number}": random.randbytes(500).hex() for number in range(3)}
+    size = len(message_text("m-0", 1_700_000_000_000, texts["m-0"])) + 4 + ENTRY_OVERHEAD
+    cache = contents(stores, metrics, cache_bytes=3 * size, deflate_from=0)
+    made = [warm(cache, one, text) for one, text in texts.items()]
+    assert cache.bytes == 3 * size
+    made[0].deflated(10**6)
+    assert cache.bytes <= 3 * size
+    assert cache.cached("m-0") is made[0]
+    assert cache.cached("m-1") is None
+    # One that is not in the cache any more is compressed all the same, and counts nowhere.
+    before = cache.bytes
+    made[1].deflated(10**6)
+    assert cache.bytes == before
+    alone = contents(stores, metrics, cache_bytes=size, deflate_from=0)
+    message = warm(alone, "m-0", texts["m-0"])
+    assert alone.bytes == size
+    message.deflated(10**6)
+    assert alone.bytes == 0
+
+
+@pytest.mark.gen_test
+async def test_another_message_of_the_same_id_is_not_charged(stores: Stores, metrics: Metrics) -> None:
+    cache = contents(stores, metrics, deflate_from=0)
+    old = warm(cache, content="old " * 200)
+    new = warm(cache, content="new " * 200, expires_in_ms=600_000)
+    assert new is not old
+    before = cache.bytes
+    old.deflated(10**6)
+    assert (cache.bytes, cache.cached("m-1")) == (before, new)
 
 
 # -- what comes with a hint or with the log

@@ -120,6 +120,7 @@ def connection(
     categories: Mapping[str, tuple[str, ...]] | None = None,
     connection_id: str = "c-1",
     expires_at: float = 2_000_000_000.0,
+    deflates_up_to: int = 0,
 ) -> Connection:
     """A connection on a `Wire`."""
     return Connection(
@@ -131,13 +132,14 @@ def connection(
         transport=wire or Wire(),
         window=window,
         ack_mode=ack_mode,
+        deflates_up_to=deflates_up_to,
     )
 
 
-def message(message_id: str, size: int = 1) -> Message:
+def message(message_id: str, size: int = 1, on_deflated: Callable[[Message], None] | None = None) -> Message:
     """A message whose content is a text of `size` characters."""
     text = message_text(message_id, 1_700_000_000_000, "x" * size)
-    return frame_of(message_id, text.encode(), 2**30)
+    return frame_of(message_id, text.encode(), 2**30, on_deflated)
 
 
 class Answering(Wire):
