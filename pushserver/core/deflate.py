@@ -65,7 +65,7 @@ class InflatingParser(FrameParser):
 
     __slots__ = ("_message_is_deflated",)
 
-    _legal = FrameParser._legal | {first | RSV1 for first in (0x01, 0x02, 0x81, 0x82)}
+    _negotiated = frozenset(first | RSV1 for first in (0x01, 0x02, 0x81, 0x82))
 
     def __init__(self, max_message_bytes: int) -> None:
         super().__init__(max_message_bytes)

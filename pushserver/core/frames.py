@@ -35,6 +35,7 @@ _TEXT = 0x81
 _CLOSE = 0x88
 _PING = 0x89
 _PONG = 0x8A
+_LEGAL_FIRST_BYTES = frozenset({0x00, 0x01, 0x02, 0x80, _TEXT, 0x82, _CLOSE, _PING, _PONG})
 _CONTROL = 0x08
 """Set in the opcodes of all control frames."""
 RSV1 = 0x40
@@ -156,8 +157,8 @@ class FrameParser:
 
     __slots__ = ("_ended", "_max_bytes", "_message", "_message_is_text", "_needed", "_tail", "frames_seen")
 
-    _legal = frozenset({0x00, 0x01, 0x02, 0x80, _TEXT, 0x82, _CLOSE, _PING, _PONG})
-    """First bytes of frames."""
+    _negotiated: frozenset[int] = frozenset()
+    """First bytes that are legal because of an extension."""
 
     def __init__(self, max_message_bytes: int) -> None:
         self.frames_seen = 0
@@ -221,7 +222,7 @@ class FrameParser:
             return mask_at, mask_at
         first = data[position]
         length = data[position + 1] ^ _MASKED
-        if first not in self._legal or length > 127:
+        if (first not in _LEGAL_FIRST_BYTES and first not in self._negotiated) or length > 127:
             raise self._illegal_start(first)
         if length > _MAX_CONTROL_BYTES:
             if first & _CONTROL:
@@ -235,11 +236,11 @@ class FrameParser:
         return mask_at, mask_at + 4 + length
 
     def _illegal_start(self, first: int) -> ProtocolError:
-        if first in self._legal:
+        if first in _LEGAL_FIRST_BYTES or first in self._negotiated:
             return _violation("a client's frame must be masked")
         if first & 0x70:
             return _violation("a reserved bit is set")
-        if first | _FIN in self._legal:
+        if first | _FIN in _LEGAL_FIRST_BYTES:
             return _violation("a control frame must not be fragmented")
         return _violation("unknown opcode")
 

@@ -154,9 +154,8 @@ class Contents:
     def _deflated(self, message: Message) -> None:
         """It has a compressed frame now, which counts as well."""
         self._metrics.deflated.inc()
-        entry = self._cache.get(message.id)
-        if entry is not None and entry[0] is message:
-            del self._cache[message.id]
+        entry = self._cache.pop(message.id, None)
+        if entry is not None:
             self._remember_entry(entry)
 
     def _remember(self, message: Message, stored: StoredContent) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import tracemalloc
 import zlib
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pushserver.core.close_codes import CloseCode
-from pushserver.core.deflate import MAX_STREAMS, InflatingParser, deflated_frame, inflate
+from pushserver.core.deflate import MAX_DEFLATED_BYTES, MAX_STREAMS, InflatingParser, deflated_frame, inflate
 from pushserver.core.frames import (
     Binary,
     Event,
@@ -37,6 +38,7 @@ from tests.core.client_frames import (
 )
 from tests.core.conformance import CASES, LIMIT
 from tests.core.oracle import inflated, judge
+from tests.cpu_time import cpu_seconds
 
 RSV1 = 0x40
 HELLO = bytes.fromhex("f248cdc9c90700")
@@ -120,6 +122,7 @@ VIOLATIONS = {
     "on a close": client(CLOSE | RSV1, b"\x03\xe8"),
     "on a continuation": client(TEXT | RSV1, HELLO[:3], fin=0) + client(CONTINUATION | RSV1, HELLO[3:]),
     "on a continuation of a plain message": client(TEXT, b"x", fin=0) + client(CONTINUATION | RSV1, b"x"),
+    "on a continuation of nothing": client(CONTINUATION | RSV1, HELLO),
     "with RSV2": client(TEXT | 0x60, HELLO),
     "with RSV3": client(TEXT | 0x50, HELLO),
     "with an unknown opcode": client(3 | RSV1, HELLO),
@@ -143,6 +146,7 @@ GARBLED = {
     "no deflate": b"\xff\xff\xff",
     "cut in a block": HELLO[:-2],
     "nothing": b"",
+    "a block that says it is longer": bytes.fromhex("002000dfff") + b"Hello",
     "a block that looks back beyond the beginning": bytes.fromhex("f200110000"),
     "a last block without the byte behind it": bytes.fromhex("f348cdc9c90700"),
     "something behind a last block": bytes.fromhex("f348cdc9c9070000ff"),
@@ -153,7 +157,8 @@ GARBLED = {
 
 @pytest.mark.parametrize("payload", GARBLED.values(), ids=GARBLED)
 def test_what_is_garbled_is_a_1007(payload: bytes) -> None:
-    assert read(client(TEXT | RSV1, payload)) == ([], CloseCode.INVALID_DATA)
+    for opcode in (TEXT, BINARY):
+        assert read(client(opcode | RSV1, payload)) == ([], CloseCode.INVALID_DATA)
 
 
 def test_a_message_may_have_several_last_blocks() -> None:
@@ -219,6 +224,13 @@ def test_a_compressed_frame_says_what_was_compressed(payload: bytes) -> None:
     frame = deflated_frame(payload)
     assert frame[0] == 0xC1
     assert inflate(bytes(payload_of(frame)), 10_000) == payload == inflated(bytes(payload_of(frame)))
+
+
+def test_no_content_that_is_compressed_holds_the_loop_up() -> None:
+    """Two letters in any order are what zlib is slowest at; its default level takes ten times as long."""
+    chance = Random(1)
+    payload = bytes(97 + chance.getrandbits(1) for _ in range(MAX_DEFLATED_BYTES))
+    assert cpu_seconds(lambda: deflated_frame(payload)) < 0.01
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])

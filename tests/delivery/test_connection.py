@@ -104,6 +104,14 @@ def test_who_negotiated_it_gets_the_very_frame_that_all_of_them_get() -> None:
     assert wires[0].written < len(plain.frame) / 10
 
 
+def test_no_more_is_compressed_at_once_than_the_window_holds_plain() -> None:
+    told: list[Message] = []
+    many = [message(f"m-{number}", 5000, told.append) for number in range(5)]
+    one = connection(window=limits(bytes=3 * len(many[0].frame)), deflates_up_to=100_000)
+    assert push(one, *many) == 3
+    assert told == many[:3]
+
+
 def test_a_pong_confirms_what_was_compressed_and_a_ping_goes_right_behind_it() -> None:
     wire = Wire()
     one = connection(wire=wire, deflates_up_to=100_000)

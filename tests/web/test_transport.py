@@ -6,6 +6,7 @@ import asyncio
 import gc
 import socket
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -53,7 +54,15 @@ class Owner:
 class Line:
     """A transport at one end, a plain socket in the client's hands at the other."""
 
-    def __init__(self, *, head: bytes = b"", early: bytes = b"", tcp: bool = False, **options: int) -> None:
+    def __init__(
+        self,
+        *,
+        head: bytes = b"",
+        early: bytes = b"",
+        tcp: bool = False,
+        inflates: bool = False,
+        **options: int,
+    ) -> None:
         ours, self.client = _tcp_pair() if tcp else socket.socketpair()
         ours.setblocking(False)
         self.client.settimeout(5)
@@ -66,7 +75,7 @@ class Line:
             "user_timeout_ms": 1000,
         }
         self.options = SocketOptions(**{**defaults, **options})
-        self.transport = SocketTransport(ours, self.owner, self.options, "192.0.2.1", head)
+        self.transport = SocketTransport(ours, self.owner, self.options, "192.0.2.1", head, inflates=inflates)
         self.transport.connection = CONNECTION
         self.transport.start(early)
 
@@ -536,3 +545,25 @@ async def test_a_socket_that_is_not_tcp_is_left_as_it_is(line: Make) -> None:
 def _reset(client: socket.socket) -> None:
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
+
+
+# -- compression
+
+
+@pytest.mark.gen_test
+async def test_what_comes_compressed_is_taken_in_portions_that_hold_nobody_up(line: Make) -> None:
+    """Each of 64 bytes says 64 KiB: all in one turn would be 16 MiB."""
+    bomb = client_frame(TEXT | 0x40, deflated(b" " * 65_536))
+    count = 16_384 // len(bomb)
+    at = line(inflates=True)
+    portions: list[int] = []
+    at.owner.on_events = lambda events: portions.append(sum(len(event.payload) for event in events))  # type: ignore[union-attr] # texts
+    at.client.sendall(bomb * count)
+    await at.heard(count)
+    assert sum(portions) == count * 65_536
+    assert max(portions) <= 1024 * 1100
+
+
+def deflated(payload: bytes) -> bytes:
+    stream = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return (stream.compress(payload) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
