@@ -32,7 +32,7 @@ class LiveBatch:
         """Places in the log."""
 
     def deflated(self, most: int) -> bytes:
-        """As `frames`, for clients that take compressed ones of up to `most` bytes: one piece for all the same."""
+        """As `frames`, one piece as well, for clients that take compressed ones of up to `most` bytes."""
         frames = self._deflated.get(most)
         if frames is None:
             frames = b"".join([message.deflated(most) for _, message in self._placed])

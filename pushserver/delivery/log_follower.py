@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 READ_AT_ONCE = 100
 """Entries read in one round trip, and pushed to a connection in one write."""
+LARGE_BYTES = 16 * 1024
+"""Of a frame, from which on compressing it takes as long as pushing some twenty."""
 PAUSE_S = 0.2
 """Between two reads while Redis does not answer."""
 
@@ -115,6 +117,7 @@ class LogFollower:
                 self._leave_to_tail(connections)
             elif (message := messages[one.message_id]) is not None:
                 placed.append(((one.position, message), connections))
+        await _compress(placed)
         async for some in slices(await _plan(placed)):
             self._give(some, placed)
         self._tail.offered = upto
@@ -194,6 +197,15 @@ class LogFollower:
             self._pushed(connection)
         if pushed < len(due):
             self._look_again(connection)
+
+
+async def _compress(placed: Sequence[tuple[Placed, Sequence[Connection]]]) -> None:
+    """Compress what takes long beforehand, one in a turn: pushed to some, a slice could meet all of them."""
+    for (_, message), connections in placed:
+        if len(message.frame) > LARGE_BYTES and message.on_deflated is not None:
+            for most in {one.deflates_up_to for one in connections} - {0}:
+                message.deflated(most)
+            await asyncio.sleep(0)
 
 
 async def _plan(placed: Sequence[tuple[Placed, Sequence[Connection]]]) -> list[Meant]:

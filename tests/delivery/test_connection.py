@@ -638,6 +638,33 @@ def test_what_comes_to_many_is_written_as_it_is_and_kept_as_it_is() -> None:
     assert (one.unconfirmed, one.unconfirmed_bytes, two.unconfirmed) == (0, 0, 2)
 
 
+def test_what_comes_to_many_is_compressed_for_all_who_take_that_in_one_piece() -> None:
+    placed = [(place, message(f"m-{place}", 5000, nobody)) for place in (10, 20)]
+    many = LiveBatch(placed, 1000)
+    wires = []
+    for up_to in (100_000, 100_000, 0, 100):
+        one, wire = live(window=limits(log_confirm_s=1000.0))
+        one.deflates_up_to = up_to
+        assert one.push_live(many, 5.0) is not None
+        assert one.unconfirmed_bytes == many.size
+        wires.append(wire)
+    assert wires[0].writes[-1] is wires[1].writes[-1]
+    assert wires[0].writes[-1] == b"".join(message.deflated(100_000) for _, message in placed)
+    assert wires[2].writes[-1] is many.frames
+    assert wires[3].writes[-1] == many.frames, "no frame is that small"
+
+
+def test_a_ping_that_rides_with_compressed_frames_confirms_no_more_than_was_taken() -> None:
+    one, wire = live(window=limits(log_confirm_s=0.0))
+    one.deflates_up_to = 100_000
+    wire.stuck = True
+    assert one.push_live(LiveBatch([(10, message("m-10", 5000, nobody))], 1000), 5.0) == 0.0
+    assert wire.writes[-1].endswith(ping_frame(b"1"))
+    assert pong(one, b"1") is None
+    wire.buffered = len(ping_frame(b"1"))
+    assert pong(one, b"1") == ["m-10"], "all before the ping has left"
+
+
 def test_its_ping_is_planned_once_and_rides_with_what_comes_shortly_before_it_is_due() -> None:
     one, wire = live(window=limits(log_confirm_s=2.0))
     planned = one.push_live(batch(10), 5.0)

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from pushserver.core import message as message_module
 from pushserver.core.close_codes import CloseCode
+from pushserver.core.deflate import MAX_DEFLATED_BYTES, deflated_frame
 from pushserver.core.errors import StoreError, StoreUnavailableError
 from pushserver.delivery import log_follower, slices
 from pushserver.delivery.connection import State
@@ -77,6 +79,43 @@ async def test_what_arrives_together_goes_out_in_one_write_in_order(redis_server
         first.open()
         await line.got("m-0", "m-1", "m-2", "m-3", "m-4")
         assert len(line.wire.writes) == before + 2
+
+
+@pytest.mark.gen_test
+async def test_large_messages_are_compressed_one_in_a_turn_and_only_for_who_takes_that(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, compressed = 0, []
+
+    def tick() -> None:
+        nonlocal turns, ticking
+        turns += 1
+        ticking = asyncio.get_running_loop().call_soon(tick)
+
+    def compress(payload: bytes) -> bytes:
+        compressed.append(turns)
+        return deflated_frame(payload)
+
+    monkeypatch.setattr(message_module, "deflated_frame", compress)
+    ticking = asyncio.get_running_loop().call_soon(tick)
+    async with log_rig(redis_server.url, **NOT_INLINE, server={"deflate": True}) as on:
+        lines = [await on.comes(f"u-{number}", categories={"hall": (str(number),)}) for number in range(4)]
+        for line in lines[:3]:
+            line.connection.deflates_up_to = MAX_DEFLATED_BYTES
+        content = hold(on.app.stores.commands, "content_read", answers=True)
+        await on.tell("m-0")
+        await content.reached.wait()
+        for number in range(len(lines)):
+            hall = {"hall": (str(number),)}
+            await on.tell(f"m-{number + 1}", hall, content="large " * 10_000)
+        content.open()
+        await eventually(lambda: on.counted("deliveries_total", source="live") == 8)
+        assert len(compressed) == len(set(compressed)) == 3
+        for line in lines:
+            # What waits goes out compressed, what the fourth gets does not.
+            (large,) = [payload for opcode, payload in line.wire.frames if len(payload) > 200]
+            assert (len(large) < 60_000) == (line is not lines[3])
+    ticking.cancel()
 
 
 @pytest.mark.gen_test
