@@ -53,9 +53,9 @@ def calls(step: int, status: str) -> Series:
     return pod("api_requests_total", f"0+{step}x40", f'call="publish",status="{status}"')
 
 
-def counter(metric: str, labels: dict[str, str]) -> Story:
+def counter(metric: str, labels: dict[str, str], series: str = "") -> Story:
     """Fires as soon as it grows."""
-    return Story(pod(metric, GROWS), labels, pod(metric, STANDS))
+    return Story(pod(metric, GROWS, series), labels, pod(metric, STANDS, series))
 
 
 JOB = {"job": "pushserver"}
@@ -118,6 +118,7 @@ STORIES = {
     ),
     "PushserverExposuresDropped": counter("exposure_dropped_total", JOB),
     "PushserverExposuresAside": counter("exposure_aside_total", JOB),
+    "PushserverReloadRefused": counter("reloads_total", JOB, 'result="refused"'),
     "PushserverConsumerDown": Story({f"up{{{CONSUMER}}}": DOWN}, {}, {f"up{{{CONSUMER}}}": UP}),
     "PushserverConsumerBehind": Story(
         consumer("consume_lag_seconds", "400x30"), CONSUMERS, pod("consume_lag_seconds", "400x30")

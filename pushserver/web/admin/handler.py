@@ -108,9 +108,13 @@ class AdminHandler(JsonErrors):
         """The whole body, once it is there."""
         return b"".join(self._parts)
 
+    def peer(self) -> str:
+        """The address that asks."""
+        return plain_request(self.request).peer
+
     def address(self) -> str:
         """Whom guesses are counted for."""
-        return address_key(plain_request(self.request).peer)
+        return address_key(self.peer())
 
     def answer(self, fields: Mapping[str, Any], status: int = 200) -> None:
         """Finish with JSON."""

@@ -35,7 +35,7 @@ class MetricsPage(AdminHandler):
 
     def may_ask(self) -> bool:
         """Refuse whoever is neither on this host nor has a key."""
-        return not self.admin.api_keys or is_loopback(self.address()) or self.has_key()
+        return not self.admin.api_keys or is_loopback(self.peer()) or self.has_key()
 
     def get(self) -> None:
         """The registry's text; no label holds a name."""

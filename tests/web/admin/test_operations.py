@@ -44,10 +44,12 @@ async def test_a_pod_is_ready_when_started_until_it_leaves(valkey: ValkeyServer)
 async def test_metrics_need_a_key_from_another_host_only(monkeypatch: pytest.MonkeyPatch) -> None:
     async with desk(KEY) as at:
         assert (await at.get("/metrics")).status == 200
-        monkeypatch.setattr(AdminHandler, "address", lambda handler: "192.0.2.1")
+        monkeypatch.setattr(AdminHandler, "peer", lambda handler: "192.0.2.1")
         assert (await at.get("/metrics")).status == 401
         assert (await at.get("/metrics", bearer())).status == 200
         assert (await at.get("/healthz")).status == 200
+        monkeypatch.setattr(AdminHandler, "peer", lambda handler: "::1")
+        assert (await at.get("/metrics")).status == 200
         assert (await at.get("/readyz")).status == 200
     async with desk() as at:
         assert (await at.get("/metrics")).status == 200, "without keys the listener is on loopback"
