@@ -1,9 +1,9 @@
 """The load generator: a crowd of WebSocket clients in a process of its own, cheap for each frame.
 
 One epoll loop reads raw sockets, counts message frames and answers pings. Bytes that were read before are not
-parsed again: of a broadcast every connection gets the same. Run as a program it takes commands, a JSON object
-on a line each, and answers each with one; meanwhile it goes on reading and answering pings. `Crowd` is the side
-that gives the commands. Nothing of it is shared with the server.
+parsed again: of a broadcast every connection gets the same. Run as a program it takes commands, a JSON
+object on a line each, and answers each with one; meanwhile it goes on reading and answering pings. `Crowd` is
+the side that gives the commands. Nothing of it is shared with the server.
 """
 
 from __future__ import annotations
@@ -352,9 +352,9 @@ class Clients:
         if asked["do"] == "connect":
             return len(self._live) >= self._until
         if asked["do"] == "messages":
-            return self.messages >= asked["count"]
+            return self.messages >= int(asked["count"])
         if asked["do"] == "live":
-            return self.ended >= asked["ended"] and len(self._live) >= asked["count"]
+            return self.ended >= int(asked["ended"]) and len(self._live) >= int(asked["count"])
         return True
 
     def _answer(self) -> None:
@@ -365,7 +365,7 @@ class Clients:
         if not late and not self._fulfilled(asked):
             return
         self._asked = None
-        answer = {
+        answer: dict[str, Any] = {
             "late": late,
             "live": len(self._live),
             "messages": self.messages,
@@ -425,7 +425,7 @@ class Latency(NamedTuple):
 
 
 class Crowd:
-    """A crowd on its own process. Each call returns when the crowd has done it; raises `BenchError` if not."""
+    """A crowd in its own process. Each call returns when it is done; raises `BenchError` if it is not."""
 
     _networks = 0
 
@@ -463,8 +463,8 @@ class Crowd:
     ) -> dict[str, Any]:
         """Connect users `prefix``first`.. to the ports in turn, and wait until they are live.
 
-        `per_s` is a bound to the pace, 0 for none. Clients that are refused come again. Answers the seconds it
-        took, and the `refusals`.
+        `per_s` is a bound to the pace, 0 for none. Clients that are refused come again. Answers what `state`
+        does, and the `seconds` it took and the `cpu`, in seconds, that it cost the crowd.
         """
         return self._ask(
             "connect",

@@ -2,76 +2,91 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.append(str(Path(__file__).parents[2]))
 
+import pytest
+from machine import BenchError
 from redis import Redis
 
 from pushserver.stores.embedded import EmbeddedValkey, embedded_url
 from tests.engines.redis_cluster import RedisCluster
 from tests.engines.redis_server import RedisServer, redis_program
 
-__all__ = ["KINDS", "Engine", "running_engine"]
+__all__ = ["KINDS", "Engine", "found", "running_engine"]
 
 KINDS = ("embedded", "server", "cluster")
 EVERY_SECOND = ("--appendfsync", "everysec")
 
 
-@dataclass(frozen=True)
 class Engine:
-    """A running Redis: its URL, and how to reach its nodes."""
+    """A running Redis: its URL, and plain clients of its nodes; those of a cluster share the slots in order."""
 
-    url: str
-    nodes: Sequence[dict[str, str | int]]
-    """What `redis.Redis` takes, node by node; a cluster's share the slots evenly, in order."""
+    def __init__(self, url: str, nodes: Sequence[str]) -> None:
+        """Both are URLs; those of the nodes are what redis-py takes."""
+        self.url = url
+        self.nodes = nodes
+        self.clients = [Redis.from_url(node) for node in nodes]
 
-    def clients(self) -> list[Redis]:
-        """A plain client of each node."""
-        return [Redis(**node) for node in self.nodes]  # type: ignore[arg-type]
+    def close(self) -> None:
+        """Let go of the clients."""
+        for client in self.clients:
+            client.close()
 
     def version(self) -> str:
         """Its name and version."""
-        [first, *_] = self.clients()
-        with first as client:
-            info = client.info("server")
+        info: Any = self.clients[0].info("server")
         name = info.get("server_name", "redis")
         return f"{name} {info.get('valkey_version') or info['redis_version']}"
 
     def keys(self) -> int:
         """Keys on all nodes."""
-        return sum(int(client.dbsize()) for client in self.clients())  # type: ignore[arg-type]
+        counts: list[Any] = [client.dbsize() for client in self.clients]
+        return sum(counts)
+
+
+def found(find: Callable[[], Path]) -> Path:
+    """A program that tests look for in the same way. Raises `BenchError` where they are skipped."""
+    try:
+        return find()
+    except (pytest.skip.Exception, pytest.fail.Exception) as missing:
+        raise BenchError(str(missing)) from None
 
 
 @contextmanager
 def running_engine(kind: str) -> Iterator[Engine]:
     """A fresh one, with an append-only file; gone with its data at the end. On this process' processor."""
-    if kind == "embedded":
-        with _embedded() as engine:
+    with _embedded() if kind == "embedded" else _servers(kind) as (url, nodes):
+        engine = Engine(url, nodes)
+        try:
             yield engine
-        return
-    servers = (
-        RedisServer(redis_program(), *EVERY_SECOND) if kind == "server" else RedisCluster(redis_program())
-    )
-    try:
-        servers.start()
-        yield Engine(servers.url, [{"host": "127.0.0.1", "port": port} for port in servers.ports])
-    finally:
-        servers.remove()
+        finally:
+            engine.close()
 
 
 @contextmanager
-def _embedded() -> Iterator[Engine]:
-    with tempfile.TemporaryDirectory(prefix=f"bench-{os.getpid()}-") as folder:
+def _embedded() -> Iterator[tuple[str, list[str]]]:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         valkey = EmbeddedValkey(Path(folder))
         valkey.start()
         try:
-            yield Engine(embedded_url(Path(folder)), [{"unix_socket_path": f"{folder}/valkey.sock"}])
+            yield embedded_url(Path(folder)), [embedded_url(Path(folder))]
         finally:
             valkey.stop()
+
+
+@contextmanager
+def _servers(kind: str) -> Iterator[tuple[str, list[str]]]:
+    program = found(redis_program)
+    servers = RedisServer(program, *EVERY_SECOND) if kind == "server" else RedisCluster(program)
+    try:
+        servers.start()
+        yield servers.url, [f"redis://127.0.0.1:{port}" for port in servers.ports]
+    finally:
+        servers.remove()

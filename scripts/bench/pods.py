@@ -119,7 +119,7 @@ class Pod:
 
 
 def quantile(samples: Sequence[tuple[Samples, Samples]], name: str, share: float) -> float:
-    """Of a histogram's observations between two scrapes, of several pods together: below it is `share` of them.
+    """Of a histogram's observations between two scrapes, of several pods, the one above `share` of them.
 
     As Prometheus reckons it, evenly within a bucket. Nothing was observed: 0.
     """

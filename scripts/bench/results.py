@@ -107,11 +107,12 @@ class Results:
 
     def seconds(self, scenario: str) -> float:
         """How long the scenario takes, about."""
-        return median(run["seconds"] for run in self.runs if run["scenario"] == scenario)
+        return float(median(run["seconds"] for run in self.runs if run["scenario"] == scenario))
 
     def count(self, scenarios: Iterable[str]) -> int:
         """Runs of each of them: the fewest."""
-        return min(sum(run["scenario"] == name for run in self.runs) for name in scenarios)
+        ran = [run["scenario"] for run in self.runs]
+        return min(ran.count(name) for name in scenarios)
 
 
 def _rounded(value: Any) -> Any:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from binascii import crc_hqx
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from engines import Engine
 from machine import BenchError, wait_for
 from redis import Redis
 
-__all__ = ["Exposures", "inboxes_empty", "insert", "with_categories", "with_strangers"]
+__all__ = ["Exposures", "client_of", "inboxes_empty", "insert", "rest", "with_categories", "with_strangers"]
 
 PREFIX = "ps:"
 SLOTS = 16384
@@ -24,7 +25,7 @@ Command = tuple[str, ...]
 
 def insert(engine: Engine, commands: Iterable[Command]) -> None:
     """Mass insertion: the commands as they go over the wire, each to the node of its user."""
-    clients = engine.clients()
+    clients = engine.clients
     waiting: list[list[Command]] = [[] for _ in clients]
     for command in commands:
         node = _node_of(command[1], len(clients))
@@ -34,7 +35,6 @@ def insert(engine: Engine, commands: Iterable[Command]) -> None:
             waiting[node] = []
     for client, some in zip(clients, waiting, strict=True):
         _send(client, some)
-        client.close()
 
 
 def _node_of(key: str, nodes: int) -> int:
@@ -45,6 +45,12 @@ def _node_of(key: str, nodes: int) -> int:
     return next(node for node in range(nodes) if slot < SLOTS * (node + 1) // nodes)
 
 
+def client_of(engine: Engine, key: str) -> Redis:
+    """A plain client of the node that has the key."""
+    clients = engine.clients
+    return clients[_node_of(key, len(clients))]
+
+
 def _send(client: Redis, commands: list[Command]) -> None:
     if not commands:
         return
@@ -53,7 +59,7 @@ def _send(client: Redis, commands: list[Command]) -> None:
         f"*{len(command)}\r\n" + "".join(f"${len(part)}\r\n{part}\r\n" for part in command)
         for command in commands
     )
-    connection.send_packed_command([text.encode()])
+    connection.send_packed_command([text.encode()])  # type: ignore[no-untyped-call]
     for _ in commands:
         connection.read_response()
     client.connection_pool.release(connection)
@@ -80,9 +86,19 @@ def with_strangers(count: int) -> Iterator[Command]:
         yield ("SET", f"{PREFIX}seq:{{{user}}}", "1")
 
 
+def rest(engine: Engine) -> None:
+    """Wait until no node writes its file anew, which takes what the load's processor has."""
+    clients = engine.clients
+
+    def at_rest() -> bool:
+        return not any(client.info("persistence")["aof_rewrite_in_progress"] for client in clients)
+
+    wait_for(at_rest, "the append-only file", every_s=0.5)
+
+
 def inboxes_empty(engine: Engine, users: Iterable[str]) -> bool:
     """Whether nothing waits for any of them."""
-    clients = engine.clients()
+    clients = engine.clients
     pipelines = [client.pipeline(transaction=False) for client in clients]
     for user in users:
         key = f"{PREFIX}inbox:{{{user}}}"
@@ -95,9 +111,8 @@ class Exposures:
 
     def __init__(self, engine: Engine) -> None:
         self._key = f"{PREFIX}exposures"
-        clients = engine.clients()
-        self._client = clients[_node_of(self._key, len(clients))]
-        self._last = b"-"
+        self._client = client_of(engine, self._key)
+        self._last: Any = b"-"
         self.count = 0
 
     def wait(self, count: int, within_s: float = 90) -> None:
@@ -113,8 +128,11 @@ class Exposures:
         self.count = 0
 
     def _read(self) -> int:
-        while entries := self._client.xrange(self._key, min=self._last, count=1000):
+        while entries := self._entries():
             for name, fields in entries:
                 self.count += fields[b"data"].count(MARK)
                 self._last = b"(" + name
         return self.count
+
+    def _entries(self) -> Any:
+        return self._client.xrange(self._key, min=self._last, count=1000)

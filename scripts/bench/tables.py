@@ -23,7 +23,7 @@ ABOUT = "about"
 
 
 def write_tables(results: Results, path: Path) -> None:
-    """Put the tables of what ran between their markers; others stay. Raises `BenchError` on an unknown one."""
+    """Put the tables of what ran between their markers; others stay. Raises `BenchError` on unknown ones."""
 
     def written(found: re.Match[str]) -> str:
         name = found[1]

@@ -1,4 +1,4 @@
-"""Every scenario, in the order of a run."""
+"""Every scenario, in the order of a run: those that run by default, and then the others."""
 
 from __future__ import annotations
 
@@ -6,13 +6,28 @@ from collections.abc import Mapping
 
 from scenario import Scenario
 
-from scenarios import catchup, churn, coalescing, connect, fanout, growth, memory, publish, storm
+from scenarios import (
+    catchup,
+    churn,
+    coalescing,
+    commands,
+    connect,
+    consume,
+    fanout,
+    growth,
+    memory,
+    publish,
+    reconcile,
+    sinks,
+    storm,
+)
 
 __all__ = ["SCENARIOS"]
 
+DEFAULT = (fanout, connect, memory, publish, catchup, storm, growth, coalescing)
+OTHERS = (churn, commands, sinks, consume, reconcile)
 SCENARIOS: Mapping[str, Scenario] = {
-    module.__name__.rpartition(".")[2]: Scenario(
-        module.__name__.rpartition(".")[2], module.FIGURES, module.run, module is not churn
-    )
-    for module in (fanout, connect, memory, publish, catchup, storm, growth, coalescing, churn)
+    name: Scenario(name, module.FIGURES, module.run, module in DEFAULT)
+    for module in (*DEFAULT, *OTHERS)
+    for name in [module.__name__.rpartition(".")[2]]
 }

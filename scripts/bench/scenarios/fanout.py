@@ -32,7 +32,7 @@ FIGURES = (
 FRAME = 240
 """Bytes of the payload, about."""
 PACE_S = 10
-"""Between keepalive pings, and the confirm of a broadcast with them: shorter than the default, to be done sooner."""
+"""Seconds between keepalive pings, and until a broadcast is confirmed with them; shorter than the default."""
 TO = {"categories": {"vip": ["3"]}}
 
 
@@ -74,7 +74,7 @@ def at_default_settings(bench: Bench, outcome: Outcome, connections: int) -> Non
         bench.connect(crowd, [pod], connections)
         pod.metrics()
         pushes, costs, loads, latencies = [], [], [], []
-        for number in range(1, bench.size(4, 1) + 1):
+        for number in range(1, bench.size(3, 1) + 1):
             load, cpu = crowd.cpu, pod.cpu
             latencies.append(broadcast(pod, crowd, connections))
             pushes.append((pod.cpu - cpu) / connections * 1e6)
@@ -125,7 +125,7 @@ def broadcast(pod: Pod, crowd: Crowd, connections: int) -> Latency:
 
 
 def written_down(bench: Bench, pod: Pod, exposures: Exposures, count: int) -> None:
-    """Wait until so many exposures are there and no cursor waits to be written (a quick run: not for these)."""
+    """Wait until so many exposures are there and no cursor waits to be written; a quick run not for these."""
     exposures.wait(count)
     if not bench.quick:
         wait_for(lambda: not pod.stats()["cursors_waiting"], "the cursors", every_s=0.5)

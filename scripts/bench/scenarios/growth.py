@@ -7,7 +7,7 @@ from statistics import median
 from crowd import Crowd
 from pods import Pod
 from scenario import Bench, Figure, Outcome
-from stored import Exposures, insert, with_strangers
+from stored import Exposures, insert, rest, with_strangers
 
 from scenarios.fanout import broadcast, written_down
 
@@ -21,56 +21,67 @@ FIGURES = (
     Figure("empty_redis_connect_cpu_us", "CPU of a connect, nobody else in Redis", "us"),
     Figure("full_redis_connect", "CPU of a connect, 1 000 000 users in Redis, to it", "x", 1.2),
 )
+NO_CONFIRM = ("--set=delivery.ping_interval_s=300", "--set=delivery.log_confirm_s=300")
 NO_KEEPALIVE = "--set=delivery.ping_interval_s=300"
-IN_A_ROW = 3
-"""Broadcasts before their confirms are waited for."""
 
 
 def run(bench: Bench) -> Outcome:
     """First the connections, then the users in Redis."""
-    outcome = Outcome()
-    with_connections(bench, outcome)
+    outcome, few, many = Outcome(), bench.size(1000, 20), bench.size(19_000, 60)
+    bench.users(many)
+    pushes = connects_and_pushes(bench, outcome, few, many)
+    confirms(bench, outcome, pushes)
     with_users(bench, outcome)
     return outcome
 
 
-def with_connections(bench: Bench, outcome: Outcome) -> None:
-    """One pod, which fills up."""
-    few, many = bench.size(1000, 20), bench.size(19_000, 60)
-    bench.users(many)
-    with bench.pod(NO_KEEPALIVE) as pod, Crowd() as crowd:
+def connects_and_pushes(bench: Bench, outcome: Outcome, few: int, many: int) -> dict[int, float]:
+    """A pod that fills up; what a delivery costs with few and with many."""
+    points = []
+    with bench.pod(*NO_CONFIRM) as pod, Crowd() as crowd:
         bench.warm(pod)
-        exposures = Exposures(bench.engine)
         bench.connect(crowd, [pod], few)
-        pushes, confirms = deliver(bench, pod, crowd, exposures, few, bench.size(4, 1))
-        points = []
+        pushes = {few: push(pod, crowd, few, 15)}
         for first in range(few, many, few):
             cpu = pod.cpu
             bench.connect(crowd, [pod], few, first=first)
             points.append((first + few, (pod.cpu - cpu) / few * 1e6))
-        many_pushes, many_confirms = deliver(bench, pod, crowd, exposures, many, 1)
-    figures, first_connect = outcome.figures, points[0][1]
-    figures["few_connect_cpu_us"], figures["connect"] = first_connect, points[-1][1] / first_connect
-    figures["few_push_cpu_us"], figures["push"] = pushes, many_pushes / pushes
-    figures["few_confirm_cpu_us"], figures["confirm"] = confirms, many_confirms / confirms
+        pushes[many] = push(pod, crowd, many, 5)
+    outcome.figures |= {
+        "few_connect_cpu_us": points[0][1],
+        "connect": points[-1][1] / points[0][1],
+        "few_push_cpu_us": pushes[few],
+        "push": pushes[many] / pushes[few],
+    }
     outcome.series["connect_cpu_us"] = points
+    return pushes
 
 
-def deliver(
-    bench: Bench, pod: Pod, crowd: Crowd, exposures: Exposures, connections: int, rounds: int
-) -> tuple[float, float]:
-    """Microseconds of CPU of a delivery, and of what follows it."""
-    exposures.skip()
-    pushes, confirms = [], []
-    for number in range(1, rounds + 1):
-        cpu = pod.cpu
-        for _ in range(IN_A_ROW):
-            broadcast(pod, crowd, connections)
-        pushed = pod.cpu
-        written_down(bench, pod, exposures, number * IN_A_ROW * connections)
-        pushes.append((pushed - cpu) / connections / IN_A_ROW * 1e6)
-        confirms.append((pod.cpu - pushed) / connections / IN_A_ROW * 1e6)
-    return median(pushes), median(confirms)
+def push(pod: Pod, crowd: Crowd, connections: int, rounds: int) -> float:
+    """Microseconds of CPU of a delivery."""
+    broadcast(pod, crowd, connections)
+    cpu = pod.cpu
+    for _ in range(rounds):
+        broadcast(pod, crowd, connections)
+    return (pod.cpu - cpu) / connections / rounds * 1e6
+
+
+def confirms(bench: Bench, outcome: Outcome, pushes: dict[int, float]) -> None:
+    """What follows a delivery: all that it costs at default settings, without the delivery."""
+    costs = []
+    with bench.pod(NO_KEEPALIVE) as pod, Crowd() as crowd:
+        for connections, pushed in pushes.items():
+            bench.connect(crowd, [pod], connections - crowd.state()["live"], first=crowd.state()["live"])
+            exposures = Exposures(bench.engine)
+            exposures.skip()
+            spent, rounds = [], bench.size(2, 1)
+            for number in range(1, rounds + 1):
+                cpu = pod.cpu
+                broadcast(pod, crowd, connections)
+                written_down(bench, pod, exposures, number * connections)
+                spent.append((pod.cpu - cpu) / connections * 1e6)
+            costs.append(median(spent) - pushed)
+    outcome.figures |= {"few_confirm_cpu_us": costs[0], "confirm": costs[1] / costs[0]}
 
 
 def with_users(bench: Bench, outcome: Outcome) -> None:
@@ -80,6 +91,7 @@ def with_users(bench: Bench, outcome: Outcome) -> None:
         bench.warm(pod)
         empty = connect(bench, pod, connections, "early-")
         insert(bench.engine, with_strangers(bench.size(1_000_000, 1000)))
+        rest(bench.engine)
         full = connect(bench, pod, connections, "late-")
     outcome.figures |= {"empty_redis_connect_cpu_us": empty * 1e6, "full_redis_connect": full / empty}
 
