@@ -26,7 +26,7 @@ EVERY_SECOND = ("--appendfsync", "everysec")
 
 
 class Engine:
-    """A running Redis: its URL, and plain clients of its nodes; those of a cluster share the slots in order."""
+    """A running Redis: its URL, and plain clients of its nodes; a cluster's share the slots in order."""
 
     def __init__(self, url: str, nodes: Sequence[str]) -> None:
         """Both are URLs; those of the nodes are what redis-py takes."""

@@ -21,6 +21,7 @@ __all__ = [
     "pin",
     "raise_file_limit",
     "rss",
+    "unpin",
     "wait_for",
 ]
 
@@ -41,7 +42,13 @@ class BenchError(Exception):
 def pin(pid: int, processor: int) -> None:
     """Keep a process, and what it starts from now on, on one processor, if there are several."""
     if len(PROCESSORS) > 1:
-        os.sched_setaffinity(pid, {PROCESSORS[processor]})
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {PROCESSORS[processor]})
+
+
+def unpin() -> None:
+    """Let this process use all processors again."""
+    os.sched_setaffinity(0, PROCESSORS)
 
 
 def cpu(pid: int) -> float:

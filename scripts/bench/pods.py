@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from machine import LOAD, SERVER, BenchError, cpu, free_ports, pin, rss, wait_for
+from machine import LOAD, SERVER, BenchError, cpu, free_ports, pin, rss, unpin, wait_for
 
 __all__ = ["SECRET", "Pod", "Samples", "one_message", "pushserver", "quantile", "settings"]
 
@@ -35,19 +35,24 @@ def settings(redis_url: str, *more: str) -> list[str]:
 
 
 class Pod:
-    """A running pod, on the first processor. Ended in order at the end of its context."""
+    """A running pod, on the first processor. Ended in order at the end of its context.
+
+    It starts when it is made, wherever there is room, so several start together.
+    """
 
     def __init__(self, redis_url: str, folder: str, *more: str) -> None:
         self.port, self.admin_port = free_ports(2)
         ports = (f"--set=server.port={self.port}", f"--set=admin.port={self.admin_port}")
         command = [sys.executable, "-m", "pushserver", "serve", f"--set=pod.name=pod-{self.port}", *ports]
-        self._process = subprocess.Popen([*command, *settings(redis_url, *more)], cwd=folder)
+        self._process = subprocess.Popen(
+            [*command, *settings(redis_url, *more)], cwd=folder, preexec_fn=unpin
+        )
         self._admin = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=120)
         self.pid = self._process.pid
-        pin(self.pid, SERVER)
 
     def __enter__(self) -> Pod:
         wait_for(self._ready, "the pod's start")
+        pin(self.pid, SERVER)
         return self
 
     def __exit__(self, *_: object) -> None:

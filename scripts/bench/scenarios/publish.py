@@ -90,7 +90,8 @@ def latency(bench: Bench, outcome: Outcome) -> None:
     """Users and publishers on two pods, so half of the messages go from one to the other."""
     count = bench.size(2000, 20)
     bodies = [one_message({"users": [name]}) for name in users(count)]
-    with bench.pod() as one, bench.pod() as two, Crowd() as crowd:
+    first, second = bench.pod(), bench.pod()
+    with first as one, second as two, Crowd() as crowd:
         bench.connect(crowd, [one, two], count)
         with Poster([one.admin_port, two.admin_port], AT_ONCE) as poster:
             poster.post(bodies)

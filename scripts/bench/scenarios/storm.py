@@ -28,7 +28,7 @@ def run(bench: Bench) -> Outcome:
     bench.users(clients)
     with ExitStack() as stack:
         flags = f"--set=limits.handshakes_per_s={HANDSHAKES_PER_S}"
-        pods = [stack.enter_context(bench.pod(flags)) for _ in range(PODS)]
+        pods = [stack.enter_context(pod) for pod in [bench.pod(flags) for _ in range(PODS)]]
         crowd = stack.enter_context(Crowd())
         bench.connect(crowd, pods, clients, per_s=0.8 * PODS * HANDSHAKES_PER_S)
         *left, victim = pods
