@@ -45,7 +45,9 @@ class Pod:
         ports = (f"--set=server.port={self.port}", f"--set=admin.port={self.admin_port}")
         command = [sys.executable, "-m", "pushserver", "serve", f"--set=pod.name=pod-{self.port}", *ports]
         self._process = subprocess.Popen(
-            [*command, *settings(redis_url, *more)], cwd=folder, preexec_fn=unpin
+            [*command, *settings(redis_url, *more)],
+            cwd=folder,
+            preexec_fn=unpin,  # noqa: PLW1509 - no thread of this process runs
         )
         self._admin = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=120)
         self.pid = self._process.pid
