@@ -40,17 +40,6 @@ def results(folder: Path) -> dict[str, Any]:
     return stored
 
 
-def changed(folder: Path, scenario: str, figure: str, factor: float) -> Path:
-    """The results with one figure multiplied, as a baseline."""
-    stored = results(folder)
-    for run in stored["runs"]:
-        if run["scenario"] == scenario:
-            run["figures"][figure] *= factor
-    path = folder / "baseline.json"
-    path.write_text(json.dumps(stored))
-    return path
-
-
 def test_every_scenario_has_all_its_figures(measured: Path) -> None:
     runs = {run["scenario"]: run["figures"] for run in results(measured)["runs"]}
     assert set(runs) == SCENARIOS
@@ -90,30 +79,16 @@ def test_results_are_no_worse_than_themselves(measured: Path) -> None:
     assert "WORSE" not in done.stdout
 
 
-@pytest.mark.parametrize(
-    "scenario,figure,factor", [("catchup", "cpu_us", 0.5), ("connect", "per_s", 2.0)], ids=["cost", "rate"]
-)
-def test_what_is_worse_than_its_noise_is_named_and_the_status_says_so(
-    measured: Path, scenario: str, figure: str, factor: float
-) -> None:
-    baseline = changed(measured, scenario, figure, factor)
-    done = bench("--results", measured / "results.json", "--compare", baseline)
+def test_what_is_worse_than_its_noise_is_named_and_the_status_says_so(measured: Path) -> None:
+    stored = results(measured)
+    for run in stored["runs"]:
+        if run["scenario"] == "catchup":
+            run["figures"]["cpu_us"] /= 2
+    (measured / "baseline.json").write_text(json.dumps(stored))
+    done = bench("--results", measured / "results.json", "--compare", measured / "baseline.json")
     assert done.returncode == 1, done.stdout + done.stderr
     [line] = [line for line in done.stdout.splitlines() if "WORSE" in line]
-    assert line.startswith(f"{scenario}: {figure} ")
-
-
-def test_what_is_better_is_not_worse(measured: Path) -> None:
-    baseline = changed(measured, "catchup", "cpu_us", 2.0)
-    assert bench("--results", measured / "results.json", "--compare", baseline).returncode == 0
-
-
-def test_quick_results_are_not_compared_with_others(measured: Path) -> None:
-    stored = results(measured)
-    stored["about"]["quick"] = False
-    (measured / "full.json").write_text(json.dumps(stored))
-    done = bench("--results", measured / "results.json", "--compare", measured / "full.json")
-    assert (done.returncode, "quick = False" in done.stderr) == (2, True)
+    assert line.startswith("catchup: cpu_us ")
 
 
 def test_a_scenario_that_does_not_exist_is_named() -> None:
