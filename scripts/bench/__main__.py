@@ -11,11 +11,13 @@ import os
 import sys
 import tempfile
 import time
+from http.client import HTTPException
 from pathlib import Path
 
 from compare import compare, show
 from engines import KINDS, running_engine
 from machine import LOAD, BenchError, pin, raise_file_limit
+from redis.exceptions import RedisError
 from results import ROOT, Results
 from scenario import Bench, Scenario
 from scenarios import SCENARIOS
@@ -30,16 +32,21 @@ EXIT_FAILED = 2
 def main() -> int:
     """Run or read results; write what is asked for. 1: something is worse than the baseline; 2: it failed."""
     options = parse()
+    failed = 0
     try:
-        results = Results.load(options.results) if options.results else measure(options)
+        if options.results:
+            results = Results.load(options.results)
+        else:
+            results, failed = measure(options)
         if options.json:
             results.save(options.json)
         if options.docs:
             write_docs(results, options.docs)
-        return against(options.compare, results) if options.compare else 0
+        status = against(options.compare, results) if options.compare else 0
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return EXIT_FAILED
+    return EXIT_FAILED if failed else status
 
 
 def parse() -> argparse.Namespace:
@@ -87,32 +94,38 @@ def scenario_names(text: str) -> list[str]:
     return names
 
 
-def measure(options: argparse.Namespace) -> Results:
-    """Run the scenarios in turn, so many times, telling what comes of each."""
+def measure(options: argparse.Namespace) -> tuple[Results, int]:
+    """Run the scenarios in turn, so many times, telling what comes of each; how many of the runs failed."""
     if raise_file_limit() < NEEDED_FILES and not options.quick:
         raise BenchError(f"needs {NEEDED_FILES} open files (ulimit -Hn)")
     pin(os.getpid(), LOAD)
     with running_engine(options.redis) as engine:
         version = engine.version()
     results = Results.begin(redis=options.redis, redis_version=version, quick=options.quick)
+    failed = 0
     for run in range(1, options.runs + 1):
         for name in options.only:
-            one_run(results, SCENARIOS[name], run, options)
-    for name in options.only:
+            failed += not one_run(results, SCENARIOS[name], run, options)
+    for name in dict.fromkeys(run["scenario"] for run in results.runs):
         print(f"\n{name} ({results.seconds(name):.0f} s a run)\n{table(results, name)}", end="")
-    return results
+    return results, failed
 
 
-def one_run(results: Results, scenario: Scenario, run: int, options: argparse.Namespace) -> None:
-    """A run of one scenario."""
+def one_run(results: Results, scenario: Scenario, run: int, options: argparse.Namespace) -> bool:
+    """A run of one scenario. One that fails is told, and the others go on."""
     print(f"run {run} of {options.runs}: {scenario.name} ...", end=" ", flush=True)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, running_engine(options.redis) as engine:
-        outcome = scenario.run(Bench(engine, folder, options.quick, options.minutes))
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder, running_engine(options.redis) as engine:
+            outcome = scenario.run(Bench(engine, folder, options.quick, options.minutes))
+    except (BenchError, OSError, HTTPException, RedisError) as error:
+        print(f"FAILED: {error}", flush=True)
+        return False
     seconds = time.monotonic() - began
     results.add(scenario.name, run, seconds, outcome)
     shown = ", ".join(f"{name} {number(value)}" for name, value in outcome.figures.items())
     print(f"{seconds:.0f} s: {shown}", flush=True)
+    return True
 
 
 def write_docs(results: Results, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 
 from machine import LOAD, SERVER, BenchError, cpu, free_ports, pin, rss, unpin, wait_for
 
-__all__ = ["SECRET", "Pod", "Samples", "one_message", "pushserver", "quantile", "settings"]
+__all__ = ["SECRET", "Pod", "Samples", "one_message", "plain_environ", "pushserver", "quantile", "settings"]
 
 SECRET = "a secret of the benchmark, long enough"
 SAMPLE = re.compile(r"^(pushserver_\w+)(\{[^}]*\})? (\S+)$", re.MULTILINE)
@@ -34,6 +35,11 @@ def settings(redis_url: str, *more: str) -> list[str]:
     ]
 
 
+def plain_environ() -> dict[str, str]:
+    """This process', without what the developer set for a pod of their own."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PUSHSERVER_")}
+
+
 class Pod:
     """A running pod, on the first processor. Ended in order at the end of its context.
 
@@ -47,6 +53,7 @@ class Pod:
         self._process = subprocess.Popen(
             [*command, *settings(redis_url, *more)],
             cwd=folder,
+            env=plain_environ(),
             preexec_fn=unpin,  # noqa: PLW1509 - no thread of this process runs
         )
         self._admin = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=120)
@@ -159,6 +166,7 @@ def pushserver(arguments: Sequence[str]) -> None:
         [sys.executable, "-m", "pushserver", *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        env=plain_environ(),
     )
     pin(process.pid, LOAD)
     if process.wait() != 0:

@@ -39,9 +39,11 @@ def write_tables(results: Results, path: Path) -> None:
 
 
 def about(results: Results) -> str:
-    """One paragraph."""
+    """One paragraph; empty if nothing ran."""
     machine, versions = results.about["machine"], results.about["versions"]
     names = dict.fromkeys(run["scenario"] for run in results.runs)
+    if not names:
+        return ""
     lines = [
         f"Measured at {results.about['revision']}{' and changes' if results.about['changed'] else ''}, "
         f"{results.about['time'][:10]}, medians of {results.count(names)} runs:",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -19,10 +20,10 @@ PLOTS = {"targets", "fanout", "connect", "publish", "storm"}
 MARK = re.compile(r"<!-- bench:([a-z]+) -->\n(.*?)<!-- /bench -->", re.DOTALL)
 
 
-def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, BENCH, *arguments], capture_output=True, text=True, check=False, timeout=300
-    )
+def bench(*arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, BENCH, *arguments]
+    environ = {**os.environ, **environ}
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +101,18 @@ def test_a_file_that_holds_no_results_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("[]")
     done = bench("--results", tmp_path / "x.json")
     assert (done.returncode, "x.json holds no results" in done.stderr) == (2, True)
+
+
+def test_a_redis_that_is_not_here_is_named() -> None:
+    done = bench("--quick", "--only", "memory", "--redis", "server", PATH="")
+    assert (done.returncode, "needs redis-server" in done.stderr) == (2, True)
+
+
+def test_a_scenario_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+    stored = tmp_path / "results.json"
+    done = bench(
+        *("--quick", "--runs", "1", "--only", "sinks,commands", "--json", stored),
+        **{"PATH": "", "PUBSUB_EMULATOR_BIN": "", "JAVA_HOME": "", "HOME": str(tmp_path)},
+    )
+    assert (done.returncode, "FAILED: needs Google's Pub/Sub emulator" in done.stdout) == (2, True)
+    assert {run["scenario"] for run in results(tmp_path)["runs"]} == {"commands"}

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import psycopg
 from engines import found
 from machine import SERVER, BenchError, cpu, pin, wait_for
-from pods import settings
+from pods import plain_environ, settings
 from scenario import Bench, Figure, Outcome
 
 from pushserver.core.metrics import Metrics
@@ -150,7 +150,9 @@ def make_events(exposures: int, in_event: int) -> list[Event]:
 def measure(outcome: Outcome, case: Case, flags: list[str], url: str, exposures: int) -> None:
     """From the first commit to the last."""
     command = [sys.executable, "-m", "pushserver", "consume", *flags]
-    process = subprocess.Popen([*command, "--set=consume.port=0", "--set=logging.level=error"])
+    process = subprocess.Popen(
+        [*command, "--set=consume.port=0", "--set=logging.level=error"], env=plain_environ()
+    )
     pin(process.pid, SERVER)
     try:
         while not (first := stored(url)):

@@ -9,10 +9,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from urllib.request import urlopen
 
 from engines import found
 from machine import LOAD, free_ports, pin, wait_for
+from pods import plain_environ
 from scenario import Bench, Figure, Outcome
 from stored import Exposures
 
@@ -30,13 +32,15 @@ TOPIC, SUBSCRIPTION = "projects/bench/topics/exposures", "projects/bench/subscri
 
 def run(bench: Bench) -> Outcome:
     """The messages of `catchup`, with each sink; with Pub/Sub a consumer stores the events meanwhile."""
+    # Sooner than after half of it.
+    program = found(emulator_program)
     outcome = Outcome()
     for sink in ("none", "stream"):
         with bench.pod(f"--set=exposure.sink={sink}") as pod:
             exposures = Exposures(bench.engine) if sink == "stream" else None
             outcome.figures[f"{sink}_cpu_us"] = catch_up(bench, pod, exposures)[0]
     flags = ("--set=exposure.sink=pubsub", f"--set=exposure.topic={TOPIC}")
-    with emulated(), consumer(bench.folder), bench.pod(*flags) as pod:
+    with emulated(program), consumer(bench.folder), bench.pod(*flags) as pod:
         cpu_us, per_s = catch_up(bench, pod, None)
         messages = bench.size(20_000, 100)
         began = time.monotonic() - messages / per_s
@@ -47,9 +51,9 @@ def run(bench: Bench) -> Outcome:
 
 
 @contextmanager
-def emulated() -> Iterator[None]:
+def emulated(program: Path) -> Iterator[None]:
     """Google's emulator, which pods and consumers find by the environment."""
-    emulator = PubSubEmulator(found(emulator_program))
+    emulator = PubSubEmulator(program)
     emulator.start()
     os.environ["PUBSUB_EMULATOR_HOST"] = emulator.host
     try:
@@ -66,7 +70,7 @@ def consumer(folder: str) -> Iterator[None]:
     settings = [f"--set=consume.subscription={SUBSCRIPTION}", f"--set=exposure.topic={TOPIC}"]
     settings += [f"--set=consume.database_url=sqlite:///{folder}/x.db", f"--set=consume.port={port}"]
     command = [sys.executable, "-m", "pushserver", "consume", "--set=consume.source=pubsub", *settings]
-    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=folder, env=plain_environ(), stderr=subprocess.DEVNULL)
     pin(process.pid, LOAD)
     try:
         wait_for(lambda: ready(port), "the consumer's start")
