@@ -38,8 +38,6 @@ def main() -> int:
             results = Results.load(options.results)
         else:
             results, failed = measure(options)
-        if options.json:
-            results.save(options.json)
         if options.docs:
             write_docs(results, options.docs)
         status = against(options.compare, results) if options.compare else 0
@@ -123,6 +121,9 @@ def one_run(results: Results, scenario: Scenario, run: int, options: argparse.Na
         return False
     seconds = time.monotonic() - began
     results.add(scenario.name, run, seconds, outcome)
+    if options.json:
+        # Whatever comes after, what was measured is kept.
+        results.save(options.json)
     shown = ", ".join(f"{name} {number(value)}" for name, value in outcome.figures.items())
     print(f"{seconds:.0f} s: {shown}", flush=True)
     return True
