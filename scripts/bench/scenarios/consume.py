@@ -21,7 +21,7 @@ from pods import plain_environ, settings
 from scenario import Bench, Figure, Outcome
 
 from pushserver.core.metrics import Metrics
-from pushserver.exposure.event import Event, Exposure, build_events, connection_part
+from pushserver.exposure.event import Event, build_events, connection_part
 from pushserver.exposure.pubsub_subscription import PubSubSubscription
 from pushserver.exposure.pubsub_topic import PubSubTopic
 from pushserver.stores.client import connect
@@ -31,6 +31,7 @@ from scenarios.sinks import SUBSCRIPTION, TOPIC
 from tests.database.look import ask
 from tests.engines.postgres import Postgres, postgres_programs
 from tests.engines.pubsub_emulator import PubSubEmulator, emulator_program
+from tests.exposure.examples import exposure
 
 
 class Case(NamedTuple):
@@ -140,7 +141,7 @@ def make_events(exposures: int, in_event: int) -> list[Event]:
     events: list[Event] = []
     for begin, end in pairwise(range(0, exposures + 1, in_event)):
         shown = [
-            Exposure(f"m-{begin}", "live", now, parts[n % 10_000], now + 5, now + 30, "pong")
+            exposure(f"m-{begin}", "live", now, parts[n % 10_000], now + 5, now + 30, "pong")
             for n in range(begin, end)
         ]
         events += build_events(shown, "pod-1")

@@ -16,9 +16,10 @@ from pushserver.backend import open_backend
 from pushserver.cli.reconcile import exposed_users
 from pushserver.config import Settings
 from pushserver.database.database import Database
-from pushserver.exposure.event import Exposure, connection_part
+from pushserver.exposure.event import connection_part
 from pushserver.reconcile import Reconciler
 from tests.database.look import records
+from tests.exposure.examples import exposure
 from tests.texts import to_users
 
 FIGURES = (
@@ -78,7 +79,7 @@ def expose(engine: Engine, url: str, count: int, users: list[str]) -> None:
     parts = [connection_part(user, "c-1", "203.0.113.9", {}) for user in users]
     for number in range(count):
         at = int(record_of(engine, number).hget(record_key(number), "queued_at"))
-        shown = [Exposure(f"m-{number}", "live", at, part, at, at, "pong") for part in parts]
+        shown = [exposure(f"m-{number}", "live", at, part, at, at, "pong") for part in parts]
         database.store(records(*shown), [])
     database.close()
     insert(engine, (("LTRIM", f"ps:inbox:{{{user}}}", str(count), "-1") for user in users))
