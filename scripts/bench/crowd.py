@@ -52,6 +52,8 @@ class Read(NamedTuple):
     """What some bytes from a server hold."""
 
     messages: int
+    size: int
+    """Bytes of their frames."""
     live: bool
     pings: int
     pongs: bytes
@@ -62,7 +64,7 @@ class Read(NamedTuple):
 
 def parse(data: bytes) -> Read:
     """Count the frames. The pongs are masked with zeros, which is a mask."""
-    at, messages, live, pings, pongs, length = 0, 0, False, 0, b"", len(data)
+    at, messages, taken, live, pings, pongs, length = 0, 0, 0, False, 0, b"", len(data)
     while length - at >= 2:
         size, start = data[at + 1], at + 2
         if size == 126:
@@ -73,13 +75,16 @@ def parse(data: bytes) -> Read:
             break
         opcode = data[at] & 0x0F
         if opcode == 1:
-            messages += data.startswith(MESSAGE, start)
+            # Only messages are ever compressed (RSV1), and nobody looks into them here.
+            if data[at] & 0x40 or data.startswith(MESSAGE, start):
+                messages += 1
+                taken += start + size - at
             live = live or data.startswith(LIVE, start)
         elif opcode == 9:
             pings += 1
             pongs += bytes((0x8A, 0x80 | size)) + b"\0\0\0\0" + data[start : start + size]
         at = start + size
-    return Read(messages, live, pings, pongs, data[at:])
+    return Read(messages, taken, live, pings, pongs, data[at:])
 
 
 class Client:
@@ -125,6 +130,7 @@ class Clients:
         self._give_up = 0.0
         self._input = b""
         self.messages = 0
+        self.message_bytes = 0
         self.pings = 0
         self.refusals = 0
         self.ended = 0
@@ -175,6 +181,7 @@ class Clients:
                 os.write(fd, read.pongs)
         if read.messages:
             self.messages += read.messages
+            self.message_bytes += read.size
             if self._stamped:
                 self._read_stamps(data)
             else:
@@ -254,6 +261,7 @@ class Clients:
             client.sock.send(read.pongs)
         if read.messages:
             self.messages += read.messages
+            self.message_bytes += read.size
             self._arrived(read.messages)
         if not read.live:
             return
@@ -309,7 +317,7 @@ class Clients:
         for name in names:
             claims = {"sub": name, "iat": now, "exp": now + TOKEN_S}
             token = jwt.encode(claims, asked["secret"], "HS256") if asked["secret"] else ""
-            self._requests.append(_request(token))
+            self._requests.append(_request(token, offers=asked["offers"]))
         self._ports = asked["ports"]
         self._at_a_time = asked["at_a_time"]
         self._pace_s = 1 / asked["per_s"] if asked["per_s"] else 0.0
@@ -320,7 +328,7 @@ class Clients:
 
     def _do_count(self, asked: dict[str, Any]) -> None:
         """Begin to count anew; what for is said by the fields."""
-        self.messages = self.pings = self.refusals = self.ended = 0
+        self.messages = self.message_bytes = self.pings = self.refusals = self.ended = 0
         self.times.clear()
         self.live_times.clear()
         self.latencies.clear()
@@ -369,6 +377,7 @@ class Clients:
             "late": late,
             "live": len(self._live),
             "messages": self.messages,
+            "message_bytes": self.message_bytes,
             "pings": self.pings,
             "refusals": self.refusals,
             "ended": self.ended,
@@ -407,11 +416,12 @@ def _thinned(points: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
     return [*points[:-1:step], *points[-1:]]
 
 
-def _request(token: str) -> bytes:
+def _request(token: str, *, offers: bool) -> bytes:
+    offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n" if offers else ""
     return (
         "GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-        f"Authorization: Bearer {token}\r\n\r\n"
+        f"{offer}Authorization: Bearer {token}\r\n\r\n"
     ).encode()
 
 
@@ -460,11 +470,13 @@ class Crowd:
         prefix: str = "user-",
         at_a_time: int = AT_A_TIME,
         per_s: float = 0,
+        offers: bool = False,
     ) -> dict[str, Any]:
         """Connect users `prefix``first`.. to the ports in turn, and wait until they are live.
 
-        `per_s` is a bound to the pace, 0 for none. Clients that are refused come again. Answers what `state`
-        does, and the `seconds` it took and the `cpu`, in seconds, that it cost the crowd.
+        `per_s` is a bound to the pace, 0 for none; `offers`: they ask for compression. Clients that are refused
+        come again. Answers what `state` does, and the `seconds` it took and the `cpu`, in seconds, that it cost
+        the crowd.
         """
         return self._ask(
             "connect",
@@ -475,6 +487,7 @@ class Crowd:
             prefix=prefix,
             at_a_time=at_a_time,
             per_s=per_s,
+            offers=offers,
             within_s=300,
         )
 

@@ -13,6 +13,7 @@ from scenarios import (
     commands,
     connect,
     consume,
+    deflate,
     fanout,
     growth,
     memory,
@@ -25,7 +26,7 @@ from scenarios import (
 __all__ = ["SCENARIOS"]
 
 DEFAULT = (fanout, connect, memory, publish, catchup, storm, growth, coalescing)
-OTHERS = (churn, commands, sinks, consume, reconcile)
+OTHERS = (churn, deflate, commands, sinks, consume, reconcile)
 SCENARIOS: Mapping[str, Scenario] = {
     name: Scenario(name, module.FIGURES, module.run, module in DEFAULT)
     for module in (*DEFAULT, *OTHERS)
