@@ -475,7 +475,7 @@ class Crowd:
         """Connect users `prefix``first`.. to the ports in turn, and wait until they are live.
 
         `per_s` bounds the pace (0: not); `offers`: they ask for compression. Who is refused comes again.
-        Answers what `state` does, and the `seconds` it took and the `cpu`, in seconds, that it cost the crowd.
+        Answers what `state` does, and the `seconds` it took and the `cpu` seconds that it cost the crowd.
         """
         return self._ask(
             "connect",
