@@ -28,6 +28,7 @@ from pushserver.core.context import Handler
 from pushserver.core.errors import ConfigError, SinkError, StoreError, TakenOverError
 from pushserver.delivery.retry import when_redis_answers
 from pushserver.development import DATA_DIRECTORY
+from pushserver.loop_watch import WatchedSelector
 from pushserver.reload import Reload
 from pushserver.stores.checks import check_engine
 from pushserver.stores.embedded import EmbeddedValkey, embedded_url
@@ -44,7 +45,7 @@ EXIT_FAILED = 1
 EXIT_TAKEN_OVER = 3
 START_S = 30.0
 """How long a start waits for Redis before it gives up."""
-LAG_EVERY_S = 0.25
+LAG_EVERY_S = 0.05
 FREEZE_EVERY = 1000
 """Connections after which the garbage collector is told to leave alone what is there."""
 RELEASE_S = 2.0
@@ -61,23 +62,28 @@ def run(
     """
     _ignore_hangups()
 
+    selector = WatchedSelector()
+
     async def serve(redis_url: str) -> int:
-        return await Server(build(settings, redis_url=redis_url, links=links), read_again).serve()
+        app = build(settings, redis_url=redis_url, links=links)
+        selector.show(app.metrics)
+        return await Server(app, read_again).serve()
 
     if not settings.development:
-        return _run(serve(settings.redis.url.get_secret_value()))
+        return _run(serve(settings.redis.url.get_secret_value()), selector)
     folder = DATA_DIRECTORY / "valkey"
     engine = EmbeddedValkey(folder)
     engine.start()
     try:
-        return _run(serve(embedded_url(folder)))
+        return _run(serve(embedded_url(folder)), selector)
     finally:
         engine.stop()
 
 
-def _run(serve: Coroutine[Any, Any, int]) -> int:
+def _run(serve: Coroutine[Any, Any, int], selector: WatchedSelector) -> int:
     try:
-        return asyncio.run(serve)
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+            return runner.run(serve)
     finally:
         # The loop gives its signals back to the system, which would kill.
         _ignore_hangups()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -11,6 +11,7 @@ from pushserver.core.histogram import Histogram
 __all__ = ["Metrics"]
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_LAG = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 10)
 
 
 class Metrics:
@@ -24,7 +25,7 @@ class Metrics:
         self._exposure()
         self._api()
         self._consume()
-        self.loop_lag = self._histogram("loop_lag_seconds", "Delay of a timer of the event loop")
+        self.loop_lag = self._histogram("loop_lag_seconds", "Delay of a timer of the event loop", _LAG)
         self.pod_boot = self._gauge("pod_boot", "Boot number under which this process is registered")
         self.reloads = self._counter("reloads", "Reloads of the settings: applied, or refused", "result")
         self.task_failures = self._counter("task_failures", "Background tasks that ended with an error")
@@ -117,8 +118,8 @@ class Metrics:
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(f"pushserver_{name}", text, registry=self.registry)
 
-    def _histogram(self, name: str, text: str) -> Histogram:
-        return Histogram(f"pushserver_{name}", text, self.registry, _SECONDS)
+    def _histogram(self, name: str, text: str, buckets: Sequence[float] = _SECONDS) -> Histogram:
+        return Histogram(f"pushserver_{name}", text, self.registry, buckets)
 
     def read_at_scrape(self, name: str, text: str, read: Callable[[], float]) -> None:
         """A gauge that asks `read` when it is scraped, for lengths that somebody keeps anyway."""

@@ -1,146 +1,80 @@
-"""What benchmarks run on: engines and pods as processes, each on its own processor where there are two."""
+"""The machine as benches see it: processors, clocks and memory of processes, ports, waiting."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import signal
+import platform
+import resource
 import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from redis import Redis
-from redis.exceptions import RedisError
+__all__ = [
+    "LOAD",
+    "SERVER",
+    "BenchError",
+    "cpu",
+    "describe_machine",
+    "descriptors",
+    "free_ports",
+    "pin",
+    "raise_file_limit",
+    "rss",
+    "unpin",
+    "wait_for",
+]
 
-SECRET = "a secret of the benchmark, long enough"
-TICKS = os.sysconf("SC_CLK_TCK")
+SERVER = 0
+"""The processor of what is measured: the first."""
+LOAD = -1
+"""The processor of everything else, load and Redis: the last."""
+PROCESSORS = sorted(os.sched_getaffinity(0))
+"""What this process was given, before it was pinned itself."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
+POLL_S = 0.05
 
 
-class Engine:
-    """A redis-server with an append-only file."""
-
-    def __init__(self, folder: str) -> None:
-        [self.port] = free_ports(1)
-        program = shutil.which("redis-server") or sys.exit("needs redis-server")
-        command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", folder]
-        command += ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        pin(self._process.pid, -1)
-
-    def __enter__(self) -> Engine:
-        def answers() -> bool:
-            try:
-                with Redis(port=self.port) as client:
-                    return bool(client.ping())
-            except RedisError:
-                return False
-
-        wait_for(answers)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait()
-
-
-class Process:
-    """A server that is measured."""
-
-    port: int
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
-
-    def answers(self) -> bool:
-        """Whether it listens."""
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def end(self) -> None:
-        """Ask it to leave, and wait."""
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait()
-
-    def cpu(self) -> float:
-        """Seconds of processor time so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
-
-    def loop_cpu(self) -> float:
-        """Seconds of processor time of the main thread so far, finer than `cpu`."""
-        return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[0]) / 1e9
-
-    def rss(self) -> int:
-        """Resident bytes."""
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE
-
-
-class Pod(Process):
-    """A pod as users run it."""
-
-    def __init__(self, redis: int | str, folder: str, *more: str, processor: int = 0) -> None:
-        url = redis if isinstance(redis, str) else f"redis://127.0.0.1:{redis}"
-        self.port, self.admin_port = free_ports(2)
-        self.settings = [
-            f"--set=redis.url={url}",
-            f"--set=pod.name=pod-{self.port}",
-            f"--set=auth.secret={SECRET}",
-            f"--set=server.port={self.port}",
-            f"--set=admin.port={self.admin_port}",
-            "--set=limits.connections_per_ip=0",
-            "--set=limits.handshakes_per_s=0",
-            "--set=logging.level=warning",
-            "--set=drain.spread_s=0",
-            *more,
-        ]
-        super().__init__(
-            subprocess.Popen([sys.executable, "-m", "pushserver", "serve", *self.settings], cwd=folder)
-        )
-        pin(self.pid, processor)
-
-    def __enter__(self) -> Pod:
-        wait_for(lambda: self._get("/readyz") is not None)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-
-    def stats(self) -> dict[str, Any]:
-        """`GET /v1/stats`."""
-        stats: dict[str, Any] = json.loads(self._get("/v1/stats") or "{}")
-        return stats
-
-    def _get(self, path: str) -> str | None:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=5) as answer:
-                text: str = answer.read().decode()
-                return text
-        except OSError:
-            return None
-
-
-def pushserver(arguments: list[str], *, check: bool) -> None:
-    """Run the program."""
-    subprocess.run([sys.executable, "-m", "pushserver", *arguments], check=check)
+class BenchError(Exception):
+    """A figure that cannot be taken: what went wrong, in a sentence."""
 
 
 def pin(pid: int, processor: int) -> None:
-    """Keep a process on one processor, if there are several."""
-    available = sorted(os.sched_getaffinity(0))
-    if len(available) > 1:
-        os.sched_setaffinity(pid, {available[processor]})
+    """Keep a process, and what it starts from now on, on one processor, if there are several."""
+    if len(PROCESSORS) > 1:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {PROCESSORS[processor]})
+
+
+def unpin() -> None:
+    """Let this process use all processors again."""
+    os.sched_setaffinity(0, PROCESSORS)
+
+
+def cpu(pid: int) -> float:
+    """Seconds of processor time of a process so far, all threads, to the nanosecond.
+
+    It is the clock that `clock_getcpuclockid` gives (Linux): ticks of /proc/PID/stat are 10 ms, more than
+    some scenarios take altogether.
+    """
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def rss(pid: int) -> int:
+    """Resident bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+
+
+def descriptors(pid: int) -> int:
+    """Open descriptors."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def raise_file_limit() -> int:
+    """Allow this process, and what it starts, as many descriptors as the machine lets it; how many."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
 
 
 def free_ports(count: int) -> list[int]:
@@ -154,10 +88,25 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def wait_for(condition: Callable[[], bool], within_s: float = 60) -> None:
-    """Poll until true."""
+def wait_for(condition: Callable[[], bool], what: str, within_s: float = 60, every_s: float = POLL_S) -> None:
+    """Poll until true. Raises `BenchError`, naming what was waited for."""
     end = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > end:
-            sys.exit("gave up waiting")
-        time.sleep(0.05)
+            raise BenchError(f"{what}: not within {within_s:.0f} s")
+        time.sleep(every_s)
+
+
+def describe_machine() -> dict[str, str | int]:
+    """What figures depend on, for the JSON."""
+    models = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "processor": models[0] if models else platform.machine(),
+        "processors": os.cpu_count() or 1,
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * PAGE / 2**30),
+        "kernel": platform.release().split("-")[0],
+    }

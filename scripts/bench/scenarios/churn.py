@@ -1,0 +1,84 @@
+"""Connect, a message, disconnect, for as long as `--minutes` says: what is left over."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+
+from crowd import Crowd
+from machine import descriptors, wait_for
+from pods import Pod, one_message
+from scenario import Bench, Figure, Outcome
+from stored import Exposures, inboxes_empty
+
+FIGURES = (
+    Figure("cycles", "connections that came, got a message and left", "", more_is_better=True),
+    Figure("rss_ratio", "resident memory in the last third to that in the second", "x", 1.05),
+    Figure("descriptors", "descriptors more in the last third than in the second", "", 0),
+    Figure("tasks", "background tasks more in the last third than in the second", "", 0),
+    Figure("keys_ratio", "keys in Redis in the last third to those in the second", "x", 1.05),
+)
+USERS = 500
+KEPT_S = 60
+"""That Redis keeps what a message leaves: short, so that what is never removed shows."""
+FORGET = (f"--set=publish.idempotency_s={KEPT_S}", "--set=publish.record_s=0")
+SAMPLES = 200
+
+
+def run(bench: Bench) -> Outcome:
+    """The same users again and again."""
+    users = bench.size(USERS, 20)
+    bench.users(users)
+    messages = [
+        one_message({"users": [f"user-{number}"]})[:-1] + f',"ttl":{KEPT_S}}}'.encode()
+        for number in range(users)
+    ]
+    end = time.monotonic() + 60 * bench.minutes
+    exposures = Exposures(bench.engine)
+    samples: list[tuple[float, ...]] = []
+    cycles, began, every_s = 0, time.monotonic(), 60 * bench.minutes / SAMPLES
+    with bench.pod(*FORGET) as pod, Crowd() as crowd:
+        while time.monotonic() < end or cycles < 3:
+            cycle(bench, pod, crowd, exposures, messages)
+            cycles += 1
+            now = time.monotonic() - began
+            if not samples or cycles <= 3 or now - samples[-1][0] >= every_s:
+                samples.append((now, *sample(bench, pod)))
+    return Outcome(figures(samples) | {"cycles": float(cycles * users)}, {"samples": samples})
+
+
+def cycle(bench: Bench, pod: Pod, crowd: Crowd, exposures: Exposures, messages: list[bytes]) -> None:
+    """All come, get a message each, and leave."""
+    users = len(messages)
+    names = [f"user-{number}" for number in range(users)]
+    crowd.count()
+    bench.connect(crowd, [pod], users)
+    pod.publish_batch(messages)
+    crowd.messages(users)
+    # Who leaves before has the message again, and the next cycle would count it.
+    exposures.wait(exposures.count + users)
+    wait_for(lambda: inboxes_empty(bench.engine, names), "the inboxes")
+    crowd.leave()
+    wait_for(lambda: pod.stats()["connections"] == 0, "that all are gone", every_s=0.2)
+
+
+def sample(bench: Bench, pod: Pod) -> tuple[float, float, float, float]:
+    """Resident MiB, descriptors, tasks, keys."""
+    return pod.rss / 2**20, descriptors(pod.pid), pod.stats()["tasks"], bench.engine.keys()
+
+
+def figures(samples: list[tuple[float, ...]]) -> dict[str, float]:
+    """What grew."""
+    third = max(1, len(samples) // 3)
+    second, last = samples[third : 2 * third], samples[-third:]
+
+    def middles(column: int) -> tuple[float, float]:
+        return median(one[column] for one in second), median(one[column] for one in last)
+
+    (rss, rss_after), (fds, fds_after), (tasks, tasks_after), (keys, keys_after) = map(middles, range(1, 5))
+    return {
+        "rss_ratio": rss_after / rss,
+        "descriptors": fds_after - fds,
+        "tasks": tasks_after - tasks,
+        "keys_ratio": keys_after / keys,
+    }
