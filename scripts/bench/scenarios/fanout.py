@@ -15,12 +15,16 @@ from stored import Exposures
 
 FIGURES = (
     Figure("limit_cpu_us", "CPU of a send of the limit (a loop of `write`)", "us"),
-    Figure("push_cpu_us", "CPU of a delivery until the last has it", "us"),
-    Figure("push_to_limit", "the same to the limit", "x"),
     Figure("cpu_us", "CPU of a delivery, confirmed, exposed, written down, at default settings", "us"),
     Figure("to_limit", "the same to the limit", "x", 2.2),
-    Figure("keepalive_cpu_us", "the same at the keepalive's pace, whose own pings are not counted", "us"),
+    Figure("keepalive_cpu_us", "CPU of a delivery that is confirmed with the keepalive's pings", "us"),
     Figure("keepalive_to_limit", "the same to the limit", "x", 1.10),
+    Figure("keepalive_push_cpu_us", "of this, until the last has it", "us"),
+    Figure("keepalive_push_to_limit", "the same to the limit", "x"),
+    Figure("lone_cpu_us", "CPU of a delivery when nothing follows, with pings for it alone", "us"),
+    Figure(
+        "deliveries_per_s", "deliveries a second, one broadcast after the other", "/s", more_is_better=True
+    ),
     Figure("turn_ms", "longest turn of the loop, CPU", "ms", 50),
     Figure("turn_wall_ms", "longest turn of the loop, by the clock", "ms"),
     Figure("p50_ms", "half of the connections have it after", "ms"),
@@ -31,6 +35,8 @@ FIGURES = (
 )
 FRAME = 240
 """Bytes of the payload, about."""
+ROUNDS = 30
+"""Broadcasts, each when the last connection has the one before."""
 PACE_S = 10
 """Seconds between keepalive pings, and until a broadcast is confirmed with them; shorter than the default."""
 TO = {"categories": {"vip": ["3"]}}
@@ -44,9 +50,8 @@ def run(bench: Bench) -> Outcome:
     at_default_settings(bench, outcome, connections)
     at_the_pace_of_keepalive(bench, outcome, connections)
     figures = outcome.figures
-    for name in ("push", "keepalive"):
-        figures[f"{name}_to_limit"] = figures[f"{name}_cpu_us"] / figures["limit_cpu_us"]
-    figures["to_limit"] = figures["cpu_us"] / figures["limit_cpu_us"]
+    for name in ("", "keepalive_", "keepalive_push_"):
+        figures[f"{name}to_limit"] = figures[f"{name}cpu_us"] / figures["limit_cpu_us"]
     return outcome
 
 
@@ -69,23 +74,19 @@ def limit(bench: Bench, outcome: Outcome, connections: int) -> None:
 
 def at_default_settings(bench: Bench, outcome: Outcome, connections: int) -> None:
     """Until each is confirmed, exposed and written down; with the pings that this takes."""
-    exposures = Exposures(bench.engine)
     with bench.pod() as pod, Crowd() as crowd:
-        bench.connect(crowd, [pod], connections)
+        rounds = Rounds(bench, pod, crowd, connections)
         pod.metrics()
-        pushes, costs, loads, latencies = [], [], [], []
-        for number in range(1, bench.size(3, 1) + 1):
-            load, cpu = crowd.cpu, pod.cpu
-            latencies.append(broadcast(pod, crowd, connections))
-            pushes.append((pod.cpu - cpu) / connections * 1e6)
-            written_down(bench, pod, exposures, connections * number)
-            costs.append((pod.cpu - cpu) / connections * 1e6)
-            loads.append((crowd.cpu - load) / connections * 1e6)
+        load = crowd.cpu
+        _, spent = rounds.run(bench.size(ROUNDS, 2))
+        latencies, load = list(rounds.latencies), crowd.cpu - load
         samples = pod.metrics()
+        _, lone = rounds.run(1)
     outcome.figures |= {
-        "push_cpu_us": median(pushes),
-        "cpu_us": median(costs),
-        "load_cpu_us": median(loads),
+        "cpu_us": spent,
+        "lone_cpu_us": lone,
+        "load_cpu_us": load / len(latencies) / connections * 1e6,
+        "deliveries_per_s": connections / (median(latency.last for latency in latencies) / 1000),
         "turn_ms": samples["pushserver_loop_turn_max_cpu_seconds"] * 1000,
         "turn_wall_ms": samples["pushserver_loop_turn_max_seconds"] * 1000,
         "p50_ms": median(latency.p50 for latency in latencies),
@@ -96,24 +97,33 @@ def at_default_settings(bench: Bench, outcome: Outcome, connections: int) -> Non
 
 
 def at_the_pace_of_keepalive(bench: Bench, outcome: Outcome, connections: int) -> None:
-    """A broadcast in each interval; what a keepalive ping costs is measured before, and not counted."""
+    """As many broadcasts, confirmed by pings that would be sent anyway."""
     pace = bench.size(PACE_S, 1)
-    exposures = Exposures(bench.engine)
-    exposures.skip()
     flags = (f"--set=delivery.ping_interval_s={pace}", f"--set=delivery.log_confirm_s={pace}")
     with bench.pod(*flags) as pod, Crowd() as crowd:
+        pushed, spent = Rounds(bench, pod, crowd, connections).run(bench.size(ROUNDS, 2))
+    outcome.figures |= {"keepalive_push_cpu_us": pushed, "keepalive_cpu_us": spent}
+
+
+class Rounds:
+    """Broadcasts to all who are connected to one pod."""
+
+    def __init__(self, bench: Bench, pod: Pod, crowd: Crowd, connections: int) -> None:
+        self._bench, self._pod, self._crowd, self._connections = bench, pod, crowd, connections
+        self._exposures, self._sent = Exposures(bench.engine), 0
+        self._exposures.skip()
+        self.latencies: list[Latency] = []
         bench.connect(crowd, [pod], connections)
-        crowd.count()
-        cpu = pod.cpu
-        time.sleep(pace + bench.size(0, 1))
-        ping_cpu = (pod.cpu - cpu) / crowd.state()["pings"]
-        cpu, pings, rounds = pod.cpu, 0, bench.size(2, 1)
-        for number in range(1, rounds + 1):
-            broadcast(pod, crowd, connections)
-            written_down(bench, pod, exposures, connections * number)
-            pings += crowd.state()["pings"]
-        spent = pod.cpu - cpu - pings * ping_cpu
-    outcome.figures["keepalive_cpu_us"] = spent / (rounds * connections) * 1e6
+
+    def run(self, rounds: int) -> tuple[float, float]:
+        """CPU of a delivery in microseconds: until the last has the last, and until all is written down."""
+        cpu = self._pod.cpu
+        for _ in range(rounds):
+            self.latencies.append(broadcast(self._pod, self._crowd, self._connections))
+        pushed, self._sent = self._pod.cpu - cpu, self._sent + rounds
+        written_down(self._bench, self._pod, self._exposures, self._connections * self._sent)
+        each = rounds * self._connections / 1e6
+        return pushed / each, (self._pod.cpu - cpu) / each
 
 
 def broadcast(pod: Pod, crowd: Crowd, connections: int) -> Latency:
