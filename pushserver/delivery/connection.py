@@ -241,14 +241,14 @@ class Connection:
         self.unconfirmed_bytes += batch.size
         self.log_at = batch.last
         planned = receipts.ping_by
-        receipts.add(batch.items, batch.size, planned or self._ping_by(now))
         frames = batch.deflated(self.deflates_up_to) if self.deflates_up_to else batch.frames
-        if receipts.overdue or receipts.may_ride(now + window.log_confirm_s * RIDE_SHARE):
+        ping_by, rides_until = planned or self._ping_by(now), now + window.log_confirm_s * RIDE_SHARE
+        if receipts.take(batch.items, batch.size, ping_by, rides_until):
             end = self.transport.written + len(frames)
             self.transport.write(frames + receipts.ping(end, now))
             return 0.0
         self.transport.write(frames)
-        return 0.0 if planned else receipts.ping_by
+        return 0.0 if planned else ping_by
 
     def push_live_only(self, message: Message, now_ms: int, now: float) -> bool:
         """Write a message that is stored nowhere, if the connection is live, has room and did not have it."""

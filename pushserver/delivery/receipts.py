@@ -63,6 +63,17 @@ class Receipts:
         elif not self.ping_by:
             self.ping_by = ping_by
 
+    def take(self, items: Sequence[Sent], size: int, ping_by: float, ride_until: float) -> bool:
+        """As `add` for what can wait, and whether its ping is to go out with it.
+
+        So if it is due by the second `ride_until` and none is in flight, or if it is overdue.
+        """
+        self._unmarked.extend(items)
+        self._unmarked_bytes += size
+        if not self.ping_by:
+            self.ping_by = ping_by
+        return (self.ping_by <= ride_until and not self._marks) or self.overdue
+
     def tell(self, missed: Missed) -> None:
         """What was missed is told in what is about to be written: the next ping would prove it."""
         self._told = (self._counter + 1, missed)
@@ -76,10 +87,6 @@ class Receipts:
 
     def _in_flight(self, counter: int) -> bool:
         return bool(self._marks) and self._marks[0][0] <= counter
-
-    def has_unconfirmed(self, item: Sent) -> bool:
-        """Whether no pong confirmed `item` yet."""
-        return any(one is item for one in self.unconfirmed())
 
     def unconfirmed(self) -> Iterator[Sent]:
         """All that was added and not confirmed yet, in order."""
@@ -99,10 +106,6 @@ class Receipts:
             len(self._unmarked) >= PING_EVERY_MESSAGES * most
             or self._unmarked_bytes >= PING_EVERY_BYTES * most
         )
-
-    def may_ride(self, until: float) -> bool:
-        """Whether what waits for a ping by the second `until` gets it with what is about to be written."""
-        return not self._marks and 0.0 < self.ping_by <= until
 
     @property
     def due(self) -> bool:

@@ -154,25 +154,10 @@ class SocketTransport:
 
     def write(self, data: bytes) -> None:
         """Send whole frames. After `close` nothing more goes out."""
-        if self._direct is not None:
-            self._send_now(self._direct, data)
-        elif not self._closing:
-            self._send(data)
-
-    def _send(self, data: bytes) -> None:
-        if self._sock is None:
+        send = self._direct
+        if send is None:
+            self._write_behind(data)
             return
-        if self._head:
-            # The 101 and the first frames in one write.
-            data, self._head = self._head + data, b""
-        if self._out:
-            self.written += len(data)
-            self._keep(self._out + data)
-        else:
-            self._direct = None if self._closing else self._sock.send
-            self._send_now(self._sock.send, data)
-
-    def _send_now(self, send: Callable[[bytes], int], data: bytes) -> None:
         size = len(data)
         self.written += size
         try:
@@ -186,6 +171,19 @@ class SocketTransport:
             self._direct = None
             self._loop.add_writer(self._sock.fileno(), self._writable)
             self._keep(data[sent:])
+
+    def _write_behind(self, data: bytes) -> None:
+        """What cannot go out just so: behind the 101, or what the kernel did not take yet."""
+        if self._closing or self._sock is None:
+            return
+        if self._out:
+            self.written += len(data)
+            self._keep(self._out + data)
+            return
+        self._direct = self._sock.send
+        # The 101 and the first frames in one write.
+        data, self._head = self._head + data, b""
+        self.write(data)
 
     def _keep(self, data: bytes) -> None:
         """For when the kernel takes more."""
@@ -266,9 +264,9 @@ class SocketTransport:
         """
         if self._closing or self._sock is None:
             return
-        self._closing, self._direct = True, None
         self._close_code = code
-        self._send(close_frame(code, reason))
+        self.write(close_frame(code, reason))
+        self._closing, self._direct = True, None
         if self._peer_closed and not self._out:
             self._loop.call_soon(self.abort)
         else:

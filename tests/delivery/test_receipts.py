@@ -173,13 +173,20 @@ def test_what_can_wait_makes_a_ping_overdue_behind_four_times_as_much() -> None:
 
 def test_what_waits_for_its_ping_gets_it_with_what_is_written_shortly_before() -> None:
     receipts = Receipts()
-    assert not receipts.may_ride(100.0)
-    receipts.add([sent("1")], 10, 7.0)
-    assert not receipts.may_ride(6.9)
-    assert receipts.may_ride(7.0)
+    one, two, three = sent("1"), sent("2"), sent("3")
+    assert not receipts.take([one], 10, 7.0, 6.9)
+    assert receipts.ping_by == 7.0
+    assert receipts.take([two], 10, 99.0, 7.0)
     receipts.ping(0, 6.5)
-    receipts.add([sent("2")], 10, 7.0)
-    assert not receipts.may_ride(7.0), "one is in flight"
+    assert not receipts.take([three], 10, 7.0, 7.0), "one is in flight"
+    assert receipts.pong(b"1", ALL, 6.6) == [one, two]
+
+
+def test_what_comes_to_many_is_overdue_as_anything_that_can_wait() -> None:
+    receipts = Receipts()
+    for number in range(PING_EVERY_MESSAGES * PATIENT - 1):
+        assert not receipts.take([sent(str(number))], 10, 7.0, 0.0)
+    assert receipts.take([sent("one more")], 10, 7.0, 0.0)
 
 
 def test_a_pong_leaves_what_came_after_its_ping_to_wait() -> None:

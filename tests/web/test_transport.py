@@ -466,7 +466,6 @@ async def test_after_the_end_nothing_is_written_read_or_closed(line: Make) -> No
     at.transport.start(client_frame(TEXT, b"early"))
     at.transport._readable()
     at.transport._writable()
-    at.transport._send(b"frame")
     assert at.owner.events == []
     assert await at.rest() == b""
 
