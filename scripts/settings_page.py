@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pushserver.config import Settings
+from pushserver.reload import RELOADABLE
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "conf" / "pushserver.toml"
@@ -27,7 +28,8 @@ A setting comes from the last of these that names it: its default, a file (`--co
 `$PUSHSERVER_CONFIG`), the environment (`PUSHSERVER_SERVER__PORT=9000`), a flag (`--set server.port=9000`). A
 list is TOML in the file and JSON elsewhere (`PUSHSERVER_PROXY__TRUSTED='["10.0.0.0/8"]'`). Anything unknown
 or out of its bounds stops the start and is named. `pushserver check-config` shows what is in force and where
-it comes from.
+it comes from. What is marked "yes" under SIGHUP is applied by a reload, without a restart
+([operations.md](operations.md)).
 """
 
 # By the ends of names, the longest first. A test of the settings holds that durations and sizes have one.
@@ -52,15 +54,22 @@ def _section(
     section: str, schema: Mapping[str, Any], defaults: Mapping[str, Any], meanings: Mapping[str, str]
 ) -> str:
     rows = [
-        _row(name, _type(field), _default(defaults[name]), _unit(name), meanings[f"{section}.{name}"])
+        _row(
+            name,
+            _type(field),
+            _default(defaults[name]),
+            _unit(name),
+            _reload(section, name),
+            meanings[f"{section}.{name}"],
+        )
         for name, field in schema["properties"].items()
     ]
-    head = "| setting | type | default | unit | meaning |\n| --- | --- | --- | --- | --- |\n"
+    head = "| setting | type | default | unit | SIGHUP | meaning |\n| --- | --- | --- | --- | --- | --- |\n"
     return f"\n## {section}\n\n{schema['description']}\n\n{head}{''.join(rows)}"
 
 
 def _row(name: str, *columns: str) -> str:
-    return f"| `{name}` | {' | '.join(columns)} |\n".replace("|  |", "| |")
+    return f"| `{name}` | {' | '.join(columns)} |\n".replace("|  ", "| ")
 
 
 def _type(field: Mapping[str, Any]) -> str:
@@ -95,6 +104,10 @@ def _default(value: Any) -> str:
 
 def _unit(name: str) -> str:
     return next((unit for end, unit in UNITS.items() if name.endswith(end)), "")
+
+
+def _reload(section: str, name: str) -> str:
+    return "yes" if (section, name) in RELOADABLE else ""
 
 
 def _meanings(text: str) -> dict[str, str]:

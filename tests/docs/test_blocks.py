@@ -109,8 +109,9 @@ def test_who_is_said_to_run_a_block_exists():
 @pytest.mark.parametrize("one", [one for one in ALL if is_toml(one)], ids=str)
 def test_settings_on_the_pages_are_settings(one: Block, tmp_path: Path):
     file = tmp_path / "settings.toml"
-    file.write_text(one.text)
-    given = tomllib.loads(one.text)
+    text = one.text.replace('"..."', f'"{"x" * 32}"')
+    file.write_text(text)
+    given = tomllib.loads(text)
     read = load(str(file), [], ENVIRON)
     for section, values in given.items():
         assert all(read.origin_of(section, name) == f"file {file}" for name in values)
