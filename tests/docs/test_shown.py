@@ -62,6 +62,16 @@ async def test_the_frames_are_those_of_the_page(valkey: ValkeyServer) -> None:
     }
 
 
+@pytest.mark.gen_test
+async def test_an_offer_of_compression_is_answered_as_on_the_page(valkey: ValkeyServer) -> None:
+    lines = block("docs/protocol.md", "Sec-WebSocket-Extensions").text.splitlines()
+    offer, answer = (line.partition(": ")[2].rpartition("(")[0].strip() for line in lines)
+    async with running_pod(settings(valkey.connection_url, server={"port": 0, "deflate": True})) as pod:
+        client = await pod.connect("alice", headers=[("Sec-WebSocket-Extensions", offer)])
+        assert client.headers["sec-websocket-extensions"] == answer
+        await client.until("live")
+
+
 def links_of(page: str, start: str, configured: Settings, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The links that a snippet hands to `run`, which is not run."""
     given: list[Any] = []
