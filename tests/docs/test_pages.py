@@ -10,8 +10,8 @@ from tests.docs.blocks import ROOT, blocks, pages
 
 WIDTH = 120
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-# Rows of tables, pictures and links alone on their line cannot be broken.
-UNBREAKABLE = re.compile(r"\s*(\||!\[|\[[^\]]*\]\([^)]*\)[.,;]?$)")
+# Rows of tables, pictures, and names and links alone on their line cannot be broken.
+UNBREAKABLE = re.compile(r"\s*(\||!\[|\[[^\]]*\]\([^)]*\)[.,;]?$|- `[^` ]+`$)")
 
 
 def links() -> Iterator[tuple[str, str]]:
