@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 
-from tests.docs.blocks import block
+from tests.docs.blocks import ROOT, block
 from tests.docs.folder import Folder, Running, until
 
 pytestmark = pytest.mark.system
 
 README = "README.md"
-START, SEED, MESSAGES, KEEP = (
+START, TESTS, SEED, MESSAGES, KEEP = (
     "git clone",
+    "scripts/test",
     ".venv/bin/pushserver seed",
     ".venv/bin/pushserver publish",
     ".venv/bin/pushserver consume",
@@ -36,7 +37,7 @@ ONE, BATCH, ERASE, SHELL = (
 EXPLAIN = ".venv/bin/pushserver publish"
 EXPOSURES = "docs/exposures.md"
 TYPED = {
-    README: ["scripts/run", START, SEED, MESSAGES, KEEP],
+    README: [START, TESTS, SEED, MESSAGES, KEEP],
     "docs/delivery.md": ["SET ps:msg:ID"],
     "docs/explaining.md": [EXPLAIN],
     EXPOSURES: ["scripts/run", "SELECT value"],
@@ -61,7 +62,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
     """A fresh clone in which a pod is served by the command of the README."""
     folder = Folder(tmp_path_factory.mktemp("clone"))
     (serve,) = commands(README, START)
-    assert commands(README, "scripts/run")[0].split()[0] == serve
     with folder.running(serve) as pod:
         pod.says("Ctrl-C ends it")
         until(lambda: folder.ask("/readyz"))
@@ -214,7 +214,10 @@ def test_what_is_left_out_is_still_there_and_has_its_reason() -> None:
     assert set(LEFT_OUT) <= set(typed)
 
 
-def test_the_way_to_the_first_message_is_short() -> None:
-    """From the clone to a message that was seen: counted, so that it does not grow unnoticed."""
-    steps = [*block(README, START).commands, *block(README, SEED).commands]
-    assert len(steps) == 4
+def test_the_way_to_a_first_message_in_a_browser_is_two_commands(folder: Folder) -> None:
+    """Counted, so that it does not grow unnoticed. What the page does is in `tests/system/test_demo.py`."""
+    assert len(block(README, START).commands) == 2
+    text = (ROOT / README).read_text()
+    for page in ("http://127.0.0.1:8000/demo", "http://127.0.0.1:8001/dashboard"):
+        assert f"<{page}>" in text
+        assert "<html" in folder.run(f"curl -sf {page}")
