@@ -24,6 +24,12 @@ def forms(start: str) -> dict[str, dict[str, Any]]:
     return {frame["type"]: frame for frame in frames}
 
 
+def filled(form: dict[str, Any], **values: Any) -> dict[str, Any]:
+    """The form with these values in all of its fields but the type."""
+    assert set(form) == {"type", *values}
+    return form | values
+
+
 def keys(frame: Mapping[str, Any]) -> set[str]:
     """Its fields, and those of the objects in it, but for categories."""
     inner = {f"{name}.{key}" for name in ("missed", "retry") for key in frame.get(name, ())}
@@ -37,9 +43,9 @@ async def seen_by(pod: Pod) -> dict[str, dict[str, Any]]:
     frames = await alice.until("live")
     forms_of_clients = forms('{"type":"ack"')
     message = next(frame for frame in frames if frame["type"] == "message")
-    await alice.send(forms_of_clients["ack"] | {"ids": [message["id"]]})
-    await alice.send(forms_of_clients["ping"])
-    await alice.send(forms_of_clients["refresh"] | {"token": pod.token("alice")})
+    await alice.send(filled(forms_of_clients["ack"], ids=[message["id"]]))
+    await alice.send(filled(forms_of_clients["ping"]))
+    await alice.send(filled(forms_of_clients["refresh"], token=pod.token("alice")))
     frames += await alice.until("welcome")
 
     async def settled() -> bool:
