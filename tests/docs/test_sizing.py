@@ -1,4 +1,4 @@
-"""The bytes of Redis in `docs/sizing.md`, measured again, and the costs that pages take from the measured ones."""
+"""What Redis keeps in `docs/sizing.md`, measured again; costs that pages take from the measured ones."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ FIGURES = {
         "docs/sizing.md": "125 us",
     },
     "CPU of a message by itself, 8 requests at once": {"docs/sizing.md": "440 us"},
-    "CPU of a delivery until the last has it": {"docs/sizing.md": "12 us"},
-    "CPU of a delivery, confirmed, exposed, written down, at default settings": {"docs/sizing.md": "55 us"},
+    "CPU of a delivery to 1000": {"docs/sizing.md": "12 us"},
+    "CPU of a confirm with exposure and cursor, of 1000": {"docs/sizing.md": "55 us"},
 }
 SCALE = {"us": 1, "ms": 1000, "B": 1, "kB": 1000}
 DRIFT = 0.3
