@@ -43,6 +43,16 @@ async def test_every_other_method_is_405() -> None:
 
 
 @pytest.mark.gen_test
+async def test_no_method_on_any_path_is_an_error_of_ours() -> None:
+    async with doorway() as door:
+        for method in METHODS:
+            for path in ("/", "/favicon.ico", "//evil.example", "/metrics", "*", "evil.example:443"):
+                answer = await ask(door.port, handshake(token=door.token()), path=path, method=method)
+                assert answer.status in {400, 404, 405}, (method, path)
+                assert "location" not in answer.headers, (method, path)
+
+
+@pytest.mark.gen_test
 async def test_a_handshake_with_a_body_is_refused() -> None:
     async with doorway() as door:
         for headers, body in (
