@@ -1,4 +1,4 @@
-"""Connect, a message, disconnect, for as long as `--minutes` says: what is left over."""
+"""Connect, messages, disconnect, faults in between, for as long as `--minutes` says: what is left over."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ FIGURES = (
     Figure("tasks", "background tasks more in the last third than in the second", "", 0),
     Figure("keys_ratio", "keys in Redis in the last third to those in the second", "x", 1.05),
 )
-USERS = 500
+USERS = 5000
+PAUSE_MS = 1500
+"""For which Redis says nothing in every third cycle."""
 KEPT_S = 60
 """That Redis keeps what a message leaves: short, so that what is never removed shows."""
 FORGET = (f"--set=publish.idempotency_s={KEPT_S}", "--set=publish.record_s=0")
@@ -26,20 +28,23 @@ SAMPLES = 200
 
 
 def run(bench: Bench) -> Outcome:
-    """The same users again and again."""
+    """The same users again and again; of three cycles Redis is paused in one, and cuts all who ask it in another."""
     users = bench.size(USERS, 20)
     bench.users(users)
     messages = [
         one_message({"users": [f"user-{number}"]})[:-1] + f',"ttl":{KEPT_S}}}'.encode()
         for number in range(users)
     ]
+    messages.append(one_message({"categories": {"vip": ["3"]}})[:-1] + f',"ttl":{KEPT_S}}}'.encode())
     end = time.monotonic() + 60 * bench.minutes
     exposures = Exposures(bench.engine)
     samples: list[tuple[float, ...]] = []
     cycles, began, every_s = 0, time.monotonic(), 60 * bench.minutes / SAMPLES
     with bench.pod(*FORGET) as pod, Crowd() as crowd:
         while time.monotonic() < end or cycles < 3:
-            cycle(bench, pod, crowd, exposures, messages)
+            if cycles % 3 == 1:
+                cut(bench)
+            cycle(bench, pod, crowd, exposures, messages, pause_ms=PAUSE_MS if cycles % 3 == 2 else 0)
             cycles += 1
             now = time.monotonic() - began
             if not samples or cycles <= 3 or now - samples[-1][0] >= every_s:
@@ -47,16 +52,28 @@ def run(bench: Bench) -> Outcome:
     return Outcome(figures(samples) | {"cycles": float(cycles * users)}, {"samples": samples})
 
 
-def cycle(bench: Bench, pod: Pod, crowd: Crowd, exposures: Exposures, messages: list[bytes]) -> None:
-    """All come, get a message each, and leave."""
-    users = len(messages)
+def cut(bench: Bench) -> None:
+    """Every connection to Redis but this one ends; pods make new ones."""
+    for client in bench.engine.clients:
+        client.execute_command("CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "YES")
+
+
+def cycle(
+    bench: Bench, pod: Pod, crowd: Crowd, exposures: Exposures, messages: list[bytes], *, pause_ms: int
+) -> None:
+    """All come, get a message each and one for all of them, and leave."""
+    users = len(messages) - 1
     names = [f"user-{number}" for number in range(users)]
     crowd.count()
     bench.connect(crowd, [pod], users)
+    if pause_ms:
+        for client in bench.engine.clients:
+            client.client_pause(pause_ms)
     pod.publish_batch(messages)
-    crowd.messages(users)
+    crowd.messages(2 * users)
     # Who leaves before has the message again, and the next cycle would count it.
-    exposures.wait(exposures.count + users)
+    exposures.wait(exposures.count + 2 * users)
+    wait_for(lambda: not pod.stats()["settle_waiting"], "what is settled")
     wait_for(lambda: inboxes_empty(bench.engine, names), "the inboxes")
     crowd.leave()
     wait_for(lambda: pod.stats()["connections"] == 0, "that all are gone", every_s=0.2)
