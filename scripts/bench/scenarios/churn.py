@@ -28,7 +28,7 @@ SAMPLES = 200
 
 
 def run(bench: Bench) -> Outcome:
-    """The same users again and again; of three cycles Redis is paused in one, and cuts all who ask it in another."""
+    """The same users again and again; in one cycle of three Redis pauses, in another it cuts all who ask."""
     users = bench.size(USERS, 20)
     bench.users(users)
     messages = [
