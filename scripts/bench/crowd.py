@@ -132,7 +132,7 @@ class Clients:
         self.messages = 0
         self.message_bytes = 0
         self.pings = 0
-        self.refusals = 0
+        self.refusals = self.most_refusals = 0
         self.ended = 0
         self.times: list[tuple[int, int]] = []
         self.live_times: list[tuple[float, int]] = []
@@ -278,12 +278,13 @@ class Clients:
         return 0.5
 
     def _refused(self, fd: int, client: Client, seconds: float) -> None:
-        """Come again as clients are asked to: after what the server says, and up to as much again."""
+        """Come again as clients are asked to: after what the server says, and up to a second more."""
         del self._pending[fd]
         self._close(client)
         client.refusals += 1
         self.refusals += 1
-        at = time.monotonic() + seconds * random.uniform(1, 2)
+        self.most_refusals = max(self.most_refusals, client.refusals)
+        at = time.monotonic() + seconds + random.random()
         heapq.heappush(self._again, (at, client.number, client))
 
     def _end(self, fd: int, client: Client) -> None:
@@ -329,6 +330,7 @@ class Clients:
     def _do_count(self, asked: dict[str, Any]) -> None:
         """Begin to count anew; what for is said by the fields."""
         self.messages = self.message_bytes = self.pings = self.refusals = self.ended = 0
+        self.most_refusals = 0
         self.times.clear()
         self.live_times.clear()
         self.latencies.clear()
@@ -380,6 +382,7 @@ class Clients:
             "message_bytes": self.message_bytes,
             "pings": self.pings,
             "refusals": self.refusals,
+            "most_refusals": self.most_refusals,
             "ended": self.ended,
         }
         if asked["do"] == "connect":

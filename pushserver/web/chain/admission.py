@@ -13,6 +13,12 @@ from pushserver.web.chain.refuse import refuse
 __all__ = ["Admission", "address_key"]
 
 _DRAINING = (503, "draining", "the pod is leaving")
+_BUSY = (503, "busy", "too many handshakes at this moment")
+
+RETURN_SHARE = 0.7
+"""Of the handshakes of a second, so many are kept for those who were told to come in it."""
+MAX_RETURN_S = 30
+"""The latest that anybody is told to come again."""
 
 
 def address_key(client_ip: str) -> str:
@@ -47,6 +53,9 @@ class Admission:
         self._by_address: Counter[str] = Counter()
         self._second = 0
         self._in_second = 0
+        self._return_at = 0
+        self._returning = 0
+        """How many were told to come in the second `_return_at`: the latest that anybody was told."""
         self.inside = 0
         """Sockets in the chain, and those that were let in and have not left."""
         self.draining = False
@@ -90,7 +99,21 @@ class Admission:
             del self._by_address[address]
 
     def _refuse(self, ctx: Context, refusal: tuple[int, str, str]) -> None:
-        refuse(ctx, *refusal, retry_after_s=self._retry_after_s)
+        after_s = self._return_after() if refusal is _BUSY else self._retry_after_s
+        refuse(ctx, *refusal, retry_after_s=after_s)
+
+    def _return_after(self) -> int:
+        """Seconds until one to which not too many were sent already, so that a crowd is not refused twice."""
+        first = self._second + 1
+        if self._return_at < first:
+            self._return_at, self._returning = first, 0
+        elif (
+            self._returning >= RETURN_SHARE * self._handshakes_per_s
+            and self._return_at < first + MAX_RETURN_S
+        ):
+            self._return_at, self._returning = self._return_at + 1, 0
+        self._returning += 1
+        return min(self._return_at - self._second, MAX_RETURN_S)
 
     def _refusal(self, address: str) -> tuple[int, str, str] | None:
         if self.draining:
@@ -100,7 +123,7 @@ class Admission:
         if self._per_ip and self._by_address[address] >= self._per_ip:
             return 429, "too_many_connections", "too many connections from this address"
         if self._too_many_now():
-            return 503, "busy", "too many handshakes at this moment"
+            return _BUSY
         return None
 
     def _too_many_now(self) -> bool:

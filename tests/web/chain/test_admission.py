@@ -89,6 +89,35 @@ async def test_handshakes_of_one_second_are_limited_and_the_next_second_is_a_new
 
 
 @pytest.mark.gen_test
+async def test_a_crowd_is_told_to_come_again_second_by_second_so_that_nobody_is_refused_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 7.9
+    monkeypatch.setattr("pushserver.web.chain.admission.time", SimpleNamespace(monotonic=lambda: now))
+    link = admission(handshakes_per_s=10)
+
+    async def told() -> int:
+        return int((await come(link)).writer.headers.get("Retry-After", "0"))
+
+    first = [await told() for _ in range(10 + 7 + 7 + 3)]
+    assert first == [0] * 10 + [1] * 7 + [2] * 7 + [3] * 3
+    now = 8.5
+    again = [await told() for _ in range(10 + 1)]
+    assert again == [0] * 10 + [2]
+    now = 20.0
+    assert [await told() for _ in range(11)] == [0] * 10 + [1]
+
+
+@pytest.mark.gen_test
+async def test_a_flood_is_told_to_come_again_within_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pushserver.web.chain.admission.time", SimpleNamespace(monotonic=lambda: 5.0))
+    link = admission(handshakes_per_s=1)
+    headers = [(await come(link)).writer.headers.get("Retry-After") for _ in range(100)]
+    assert headers[1:31] == [str(second) for second in range(1, 31)]
+    assert set(headers[31:]) == {"30"}
+
+
+@pytest.mark.gen_test
 async def test_nobody_is_let_in_while_the_pod_leaves() -> None:
     link = admission()
     link.draining = True
