@@ -63,7 +63,8 @@ from pushserver.web.chain.recovery import recovery
 from pushserver.web.door import Door
 from pushserver.web.issuer_keys import MAX_BYTES, TIMEOUT_S, IssuerKeys
 from pushserver.web.origins import OriginPolicy
-from pushserver.web.tokens import KeySource, TokenKey, TokenVerifier, load_keys
+from pushserver.web.token_keys import TokenKey, load_keys
+from pushserver.web.tokens import KeySource, TokenVerifier
 from pushserver.web.transport import SocketOptions
 
 __all__ = [

@@ -25,7 +25,7 @@ from pushserver.parts import load_token_keys
 from pushserver.web.admin import Admin
 from pushserver.web.front import Front
 from pushserver.web.tls import load_certificate
-from pushserver.web.tokens import TokenKey
+from pushserver.web.token_keys import TokenKey
 
 __all__ = ["Reload"]
 

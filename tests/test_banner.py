@@ -10,7 +10,8 @@ import pytest
 from pushserver.banner import development_banner
 from pushserver.config import Settings
 from pushserver.development import token_secret
-from pushserver.web.tokens import TokenVerifier, load_keys
+from pushserver.web.token_keys import load_keys
+from pushserver.web.tokens import TokenVerifier
 
 
 @pytest.fixture(autouse=True)

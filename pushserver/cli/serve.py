@@ -32,7 +32,7 @@ def _check_parts(settings: Settings) -> None:
     from pushserver.web.fetch import tls_context  # noqa: PLC0415
     from pushserver.web.origins import OriginPolicy  # noqa: PLC0415
     from pushserver.web.tls import load_certificate  # noqa: PLC0415
-    from pushserver.web.tokens import load_keys  # noqa: PLC0415
+    from pushserver.web.token_keys import load_keys  # noqa: PLC0415
 
     auth = settings.auth
     secret = auth.secret.get_secret_value().encode()

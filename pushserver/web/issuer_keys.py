@@ -25,7 +25,7 @@ from pushserver.core.counting import some_of
 from pushserver.core.errors import FetchError, NotAuthenticatedError, UnknownKeyError
 from pushserver.core.metrics import Metrics
 from pushserver.web.key_set import KeySet, parse_key_set
-from pushserver.web.tokens import TokenKey
+from pushserver.web.token_keys import TokenKey
 
 if TYPE_CHECKING:
     from pushserver.web.fetch import Fetcher

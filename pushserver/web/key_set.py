@@ -10,7 +10,7 @@ import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from pushserver.core.jsontext import parse_strict
-from pushserver.web.tokens import TokenKey, fits, is_key_id
+from pushserver.web.token_keys import TokenKey, fits, is_key_id
 
 __all__ = ["KeySet", "parse_key_set"]
 

@@ -21,7 +21,8 @@ from pushserver.cli import main
 from pushserver.config import Settings
 from pushserver.core.errors import StoreUnavailableError
 from pushserver.development import development_secret
-from pushserver.web.tokens import TokenVerifier, load_keys
+from pushserver.web.token_keys import load_keys
+from pushserver.web.tokens import TokenVerifier
 from tests.stage import LIVE, WELCOME, Seat, Stage, closing, message, on_stage
 
 SHIPPED = Path(__file__).parent.parent.parent / "conf" / "pushserver.toml"

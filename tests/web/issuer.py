@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
-__all__ = ["ALGORITHMS", "NOW", "jwk", "key_set", "private_key", "signed_by"]
+__all__ = [
+    "ALGORITHMS",
+    "NOW",
+    "jwk",
+    "key_set",
+    "private_key",
+    "private_pem",
+    "public_pem",
+    "signed_by",
+    "written",
+]
 
 NOW = 1_700_000_000.0
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
@@ -69,3 +86,22 @@ def signed_by(
     algorithm = algorithm or {"Ed448": "EdDSA"}.get(kind, kind)
     claims = {"sub": sub, "exp": exp}
     return jwt.encode(claims, private_key(kind, number), algorithm, headers={**named, **header})
+
+
+def public_pem(key: Any, encoding: Encoding = Encoding.PEM) -> bytes:
+    """The public half of a private key, as a file holds it."""
+    public: bytes = key.public_key().public_bytes(encoding, PublicFormat.SubjectPublicKeyInfo)
+    return public
+
+
+def private_pem(key: Any) -> bytes:
+    """A private key, as a file holds it."""
+    private: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return private
+
+
+def written(directory: Path, content: bytes) -> str:
+    """The path of a key file with this content."""
+    file = directory / "key.pem"
+    file.write_bytes(content)
+    return str(file)

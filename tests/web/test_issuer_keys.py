@@ -21,14 +21,15 @@ from pushserver.core.metrics import Metrics
 from pushserver.web import issuer_keys
 from pushserver.web.fetch import Fetcher, tls_context
 from pushserver.web.issuer_keys import MAX_BYTES, IssuerKeys
-from pushserver.web.tokens import TokenKey, TokenVerifier
+from pushserver.web.token_keys import TokenKey
+from pushserver.web.tokens import TokenVerifier
 from tests.client import Refused, connect
 from tests.engines.certificates import Authority
 from tests.http_site import Asked, Site, answer, dripping, hanging, running_site, server_tls
 from tests.pod import eventually, running_pod, settings
 from tests.raw_http import ask
-from tests.web.issuer import ALGORITHMS, NOW, jwk, key_set, private_key, signed_by
-from tests.web.test_tokens import SECRET, pem, signed
+from tests.web.issuer import ALGORITHMS, NOW, jwk, key_set, private_key, public_pem, signed_by
+from tests.web.test_tokens import SECRET, signed
 
 
 class Rig:
@@ -135,7 +136,7 @@ async def test_a_token_without_a_key_id_is_believed_by_the_only_key_for_it(autho
 
 def confused() -> Iterator[tuple[str, str]]:
     """Tokens that would be believed if the token chose how a key is read -> why they are not."""
-    public = {kind: pem(private_key(kind)) for kind in ALGORITHMS}
+    public = {kind: public_pem(private_key(kind)) for kind in ALGORITHMS}
     for kind, key in public.items():
         yield signed({"sub": "eve", "exp": NOW + 60}, {"alg": "HS256", "kid": kind}, key), "algorithm"
         yield signed({"sub": "eve", "exp": NOW + 60}, {"alg": "HS256"}, key), "algorithm"
@@ -179,7 +180,7 @@ async def test_a_secret_of_the_settings_and_the_issuers_keys_stand_side_by_side(
         with pytest.raises(NotAuthenticatedError, match="signature is wrong"):
             await both.verify_anew(signed(claims, {"alg": "ES256", "kid": "one"}))
         with pytest.raises(NotAuthenticatedError, match="signature is wrong"):
-            await both.verify_anew(signed(claims, secret=pem(private_key("ES256"))))
+            await both.verify_anew(signed(claims, secret=public_pem(private_key("ES256"))))
 
 
 # Rotation, and a flood of ids

@@ -10,7 +10,8 @@ from pushserver.app import App
 from pushserver.core.categories import Categories
 from pushserver.core.errors import NotAuthenticatedError, StoreUnavailableError
 from pushserver.web.refresh import Refresh
-from pushserver.web.tokens import Identity, TokenVerifier, load_keys, make_token
+from pushserver.web.token_keys import load_keys
+from pushserver.web.tokens import Identity, TokenVerifier, make_token
 from tests.pod import SECRET
 from tests.web.doorway import doorway
 

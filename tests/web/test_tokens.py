@@ -12,51 +12,23 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
 )
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pushserver.core.errors import ConfigError, InvalidNameError, NotAuthenticatedError
-from pushserver.web.tokens import Identity, TokenKey, TokenVerifier, load_keys, make_token
+from pushserver.web.token_keys import TokenKey, load_keys
+from pushserver.web.tokens import Identity, TokenVerifier, make_token
+from tests.web.issuer import ALGORITHMS, NOW, private_key, public_pem, written
 
-NOW = 1_700_000_000.0
 SECRET = b"0123456789abcdef0123456789abcdef"
 OLD_SECRET = b"fedcba9876543210fedcba9876543210"
 HS256 = {"alg": "HS256", "typ": "JWT"}
 CLAIMS = {"sub": "alice", "exp": NOW + 60}
-
-PRIVATE_KEYS: dict[str, Any] = {
-    "RS256": rsa.generate_private_key(65537, 2048),
-    "ES256": ec.generate_private_key(ec.SECP256R1()),
-    "EdDSA": ed25519.Ed25519PrivateKey.generate(),
-}
-OTHER_KEYS: dict[str, Any] = {
-    "short RSA": rsa.generate_private_key(65537, 1024),
-    "P-384": ec.generate_private_key(ec.SECP384R1()),
-    "Ed448": ed448.Ed448PrivateKey.generate(),
-}
-
-
-def pem(key: Any, encoding: Encoding = Encoding.PEM) -> bytes:
-    public: bytes = key.public_key().public_bytes(encoding, PublicFormat.SubjectPublicKeyInfo)
-    return public
-
-
-def private_pem(key: Any) -> bytes:
-    private: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return private
-
-
-def written(directory: Path, content: bytes) -> str:
-    file = directory / "key.pem"
-    file.write_bytes(content)
-    return str(file)
+PRIVATE_KEYS = {algorithm: private_key(algorithm) for algorithm in ALGORITHMS}
 
 
 def verifier(*secrets: bytes, now: float = NOW, **settings: Any) -> TokenVerifier:
@@ -65,7 +37,7 @@ def verifier(*secrets: bytes, now: float = NOW, **settings: Any) -> TokenVerifie
 
 
 def public_key_verifier(algorithm: str, directory: Path) -> TokenVerifier:
-    file = written(directory, pem(PRIVATE_KEYS[algorithm]))
+    file = written(directory, public_pem(PRIVATE_KEYS[algorithm]))
     return TokenVerifier(load_keys([algorithm], public_key_file=file), now=lambda: NOW)
 
 
@@ -167,7 +139,7 @@ def test_a_token_without_an_algorithm_is_refused() -> None:
 @pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER])
 def test_the_public_key_is_no_secret(algorithm: str, encoding: Encoding, tmp_path: Path) -> None:
     """Algorithm confusion, CVE-2022-29217: HS256 with the public key as its secret."""
-    token = signed(CLAIMS, secret=pem(PRIVATE_KEYS[algorithm], encoding))
+    token = signed(CLAIMS, secret=public_pem(PRIVATE_KEYS[algorithm], encoding))
     assert reason(token, public_key_verifier(algorithm, tmp_path)) == "token algorithm is not accepted"
 
 
@@ -191,12 +163,14 @@ def test_a_signature_of_any_size_is_only_wrong(algorithm: str, signature: bytes,
 
 @pytest.mark.parametrize("algorithm", PRIVATE_KEYS)
 def test_a_key_is_only_used_for_its_own_algorithm(algorithm: str, tmp_path: Path) -> None:
-    file = written(tmp_path, pem(PRIVATE_KEYS[algorithm]))
+    file = written(tmp_path, public_pem(PRIVATE_KEYS[algorithm]))
     keys = load_keys(["HS256", algorithm], secret=SECRET, public_key_file=file)
     both = TokenVerifier(keys, now=lambda: NOW)
     assert both.verify(signed(CLAIMS)).username == "alice"
     assert both.verify(jwt.encode(CLAIMS, PRIVATE_KEYS[algorithm], algorithm)).username == "alice"
-    assert reason(signed(CLAIMS, secret=pem(PRIVATE_KEYS[algorithm])), both) == "token signature is wrong"
+    assert (
+        reason(signed(CLAIMS, secret=public_pem(PRIVATE_KEYS[algorithm])), both) == "token signature is wrong"
+    )
     assert reason(signed(CLAIMS, {"alg": algorithm}), both) == "token signature is wrong"
 
 
@@ -522,119 +496,3 @@ def test_a_token_is_believed_or_refused_and_nothing_else(
 @given(st.text() | st.from_regex(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*", fullmatch=True))
 def test_a_text_without_our_signature_is_refused(token: str) -> None:
     assert reason(token) in {"token is malformed", "token algorithm is not accepted"}
-
-
-# Keys from settings
-
-
-def refused_setting(*algorithms: str, **given: Any) -> ConfigError:
-    with pytest.raises(ConfigError) as caught:
-        load_keys(algorithms, **given)
-    return caught.value
-
-
-def test_the_secret_comes_before_the_previous_one() -> None:
-    keys = load_keys(["HS256"], secret=SECRET, previous_secret=OLD_SECRET)
-    assert [key.key for key in keys] == [SECRET, OLD_SECRET]
-
-
-def test_a_key_does_not_show_itself() -> None:
-    assert SECRET.decode() not in repr(load_keys(["HS256"], secret=SECRET))
-
-
-@pytest.mark.parametrize(
-    "algorithms", [[], ["none"], ["HS512"], ["hs256"], ["HS256", "PS256"], [""]], ids=str
-)
-def test_only_known_algorithms_can_be_listed(algorithms: list[str]) -> None:
-    assert refused_setting(*algorithms, secret=SECRET).setting == "auth.algorithms"
-
-
-def test_hs256_needs_a_secret() -> None:
-    assert refused_setting("HS256").setting == "auth.secret"
-    assert refused_setting("HS256", previous_secret=OLD_SECRET).setting == "auth.secret"
-
-
-def test_a_secret_has_at_least_32_bytes() -> None:
-    assert refused_setting("HS256", secret=SECRET[:31]).setting == "auth.secret"
-    short = refused_setting("HS256", secret=SECRET, previous_secret=OLD_SECRET[:31])
-    assert short.setting == "auth.previous_secret"
-    assert OLD_SECRET[:31].decode() not in str(short)
-
-
-@pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER])
-def test_a_public_key_cannot_be_the_secret(encoding: Encoding) -> None:
-    secret = pem(PRIVATE_KEYS["RS256"], encoding)
-    assert refused_setting("HS256", secret=secret).setting == "auth.secret"
-
-
-def test_a_secret_that_nothing_uses_is_refused(tmp_path: Path) -> None:
-    file = written(tmp_path, pem(PRIVATE_KEYS["RS256"]))
-    for setting in ("secret", "previous_secret"):
-        unused = refused_setting("RS256", public_key_file=file, **{setting: SECRET})
-        assert unused.setting == f"auth.{setting}"
-
-
-def test_a_public_key_that_nothing_uses_is_refused(tmp_path: Path) -> None:
-    file = written(tmp_path, pem(PRIVATE_KEYS["RS256"]))
-    unused = refused_setting("HS256", secret=SECRET, public_key_file=file)
-    assert unused.setting == "auth.public_key_file"
-
-
-@pytest.mark.parametrize("algorithm", PRIVATE_KEYS)
-def test_a_public_key_algorithm_needs_its_file(algorithm: str, tmp_path: Path) -> None:
-    assert refused_setting(algorithm).setting == "auth.public_key_file"
-    missing = refused_setting(algorithm, public_key_file=str(tmp_path / "none.pem"))
-    assert missing.setting == "auth.public_key_file"
-    assert "No such file" in missing.reason
-
-
-@pytest.mark.parametrize(
-    "algorithm, owner",
-    [(algorithm, owner) for algorithm in PRIVATE_KEYS for owner in PRIVATE_KEYS if algorithm != owner]
-    + [("RS256", "short RSA"), ("ES256", "P-384")],
-)
-def test_a_public_key_of_another_type_is_refused(algorithm: str, owner: str, tmp_path: Path) -> None:
-    file = written(tmp_path, pem({**PRIVATE_KEYS, **OTHER_KEYS}[owner]))
-    wrong = refused_setting(algorithm, public_key_file=file)
-    assert wrong.setting == "auth.public_key_file"
-    assert wrong.reason.startswith(f"{algorithm} needs ")
-
-
-def test_one_file_cannot_serve_two_types(tmp_path: Path) -> None:
-    file = written(tmp_path, pem(PRIVATE_KEYS["RS256"]))
-    assert refused_setting("RS256", "ES256", public_key_file=file).reason.startswith("ES256 needs ")
-
-
-def test_keys_behind_a_url_need_no_file_and_bear_none_beside_them(tmp_path: Path) -> None:
-    url = "https://issuer.example/keys"
-    assert load_keys(["ES256", "RS256"], jwks_url=url) == ()
-    assert [key.algorithm for key in load_keys(["HS256", "ES256"], secret=SECRET, jwks_url=url)] == ["HS256"]
-    file = written(tmp_path, pem(PRIVATE_KEYS["ES256"]))
-    assert refused_setting("ES256", public_key_file=file, jwks_url=url).setting == "auth.jwks_url"
-    assert refused_setting("HS256", secret=SECRET, jwks_url=url).setting == "auth.jwks_url"
-
-
-def test_ed448_is_an_eddsa_key(tmp_path: Path) -> None:
-    key = OTHER_KEYS["Ed448"]
-    keys = load_keys(["EdDSA"], public_key_file=written(tmp_path, pem(key)))
-    token = jwt.encode(CLAIMS, key, "EdDSA")
-    assert TokenVerifier(keys, now=lambda: NOW).verify(token).username == "alice"
-
-
-@pytest.mark.parametrize("algorithm", PRIVATE_KEYS)
-def test_a_private_key_is_refused_even_beside_the_public_one(algorithm: str, tmp_path: Path) -> None:
-    private, public = private_pem(PRIVATE_KEYS[algorithm]), pem(PRIVATE_KEYS[algorithm])
-    for content in (private, public + private):
-        wrong = refused_setting(algorithm, public_key_file=written(tmp_path, content))
-        assert wrong.setting == "auth.public_key_file"
-        assert "private key" in wrong.reason
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"ssh-ed25519 AAAA", b"\xff\x00", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"],
-)
-def test_a_file_without_a_public_key_is_refused(content: bytes, tmp_path: Path) -> None:
-    wrong = refused_setting("EdDSA", public_key_file=written(tmp_path, content))
-    assert wrong.setting == "auth.public_key_file"
-    assert wrong.reason == "holds no public key in PEM"

@@ -8,7 +8,8 @@ from pushserver.core.context import Context
 from pushserver.core.errors import FetchError
 from pushserver.web.chain import CLOSE_CODE, IDENTITY, USER
 from pushserver.web.chain.authenticate import Authenticate
-from pushserver.web.tokens import TokenKey, TokenVerifier, load_keys, make_token
+from pushserver.web.token_keys import TokenKey, load_keys
+from pushserver.web.tokens import TokenVerifier, make_token
 from tests.pod import SECRET
 from tests.web.chain.contexts import answer, credentials, run
 
