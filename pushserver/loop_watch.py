@@ -1,17 +1,25 @@
-"""The loop's own watchdog: how long a turn of it took, from its waking up to its waiting again.
+"""The loop's own watchdog: how late it is, and how long a turn of it took at most.
 
-Whatever else is ready waits that long. A turn runs at least one callback, so no callback took longer.
+A turn is from its waking up to its waiting again: whatever else is ready waits that long. It runs at least
+one callback, so no callback took longer.
 """
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import selectors
 import time
+from collections.abc import Callable
 from selectors import SelectorKey
 
 from pushserver.core.metrics import Metrics
 
-__all__ = ["WatchedSelector"]
+__all__ = ["WatchedSelector", "watch_loop"]
+
+LAG_EVERY_S = 0.05
+FREEZE_EVERY = 1000
+"""Connections after which the garbage collector is told to leave alone what is there."""
 
 
 class WatchedSelector(selectors.DefaultSelector):
@@ -46,3 +54,19 @@ class WatchedSelector(selectors.DefaultSelector):
         read = metrics.read_at_scrape
         read("loop_turn_max_seconds", "Longest turn of the loop since the last scrape", self.take_longest)
         read("loop_turn_max_cpu_seconds", "The same, of the thread's CPU time", self.take_longest_cpu)
+
+
+async def watch_loop(metrics: Metrics, connections: Callable[[], int]) -> None:
+    """Measure for ever how late the loop's timers are, and keep collections of garbage from holding it."""
+    loop = asyncio.get_running_loop()
+    frozen = 0
+    while True:
+        due = loop.time() + LAG_EVERY_S
+        await asyncio.sleep(LAG_EVERY_S)
+        metrics.loop_lag.observe(max(0.0, loop.time() - due))
+        open_now = connections()
+        if open_now >= frozen + FREEZE_EVERY:
+            # Connections live long and make no cycles: a collection need not walk them, which takes
+            # longer than the loop may be held.
+            gc.freeze()
+        frozen = open_now if open_now >= frozen + FREEZE_EVERY else min(frozen, open_now)

@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
-from tornado.netutil import bind_sockets
 
 from pushserver import __version__
 from pushserver.api_parts import build_admin, build_demo
@@ -25,14 +24,15 @@ from pushserver.app import App, build
 from pushserver.banner import development_banner
 from pushserver.config import Settings
 from pushserver.core.context import Handler
-from pushserver.core.errors import ConfigError, SinkError, StoreError, TakenOverError
+from pushserver.core.errors import SinkError, StoreError, TakenOverError
 from pushserver.delivery.retry import when_redis_answers
 from pushserver.development import DATA_DIRECTORY
-from pushserver.loop_watch import WatchedSelector
+from pushserver.loop_watch import WatchedSelector, watch_loop
 from pushserver.reload import Reload
 from pushserver.stores.checks import check_engine
 from pushserver.stores.embedded import EmbeddedValkey, embedded_url
 from pushserver.web.admin import admin_server
+from pushserver.web.listener import bind
 from pushserver.web.server import public_server
 from pushserver.web.tls import load_certificate
 
@@ -45,9 +45,6 @@ EXIT_FAILED = 1
 EXIT_TAKEN_OVER = 3
 START_S = 30.0
 """How long a start waits for Redis before it gives up."""
-LAG_EVERY_S = 0.05
-FREEZE_EVERY = 1000
-"""Connections after which the garbage collector is told to leave alone what is there."""
 RELEASE_S = 2.0
 """What is kept of the drain's time for presence, lease, sink and disconnecting; half of it if it is short."""
 
@@ -158,7 +155,7 @@ class Server:
             (app.feed.run(), "feed"),
             (app.log_follower.run(), "log"),
             (app.cursors.run(), "cursors"),
-            (self._watch_loop(), "lag"),
+            (watch_loop(app.metrics, lambda: len(app.manager)), "lag"),
         ):
             app.tasks.spawn(self._vital(work, name), name)
         if (keys := app.issuer_keys) is not None:
@@ -168,8 +165,8 @@ class Server:
 
     def _bind_all(self) -> None:
         server, admin = self._app.settings.server, self._app.settings.admin
-        self._admin_sockets = _bind("admin", admin.host, admin.port, reuse_port=False)
-        self._public_sockets = _bind("server", server.host, server.port, reuse_port=server.reuse_port)
+        self._admin_sockets = bind("admin", admin.host, admin.port, reuse_port=False)
+        self._public_sockets = bind("server", server.host, server.port, reuse_port=server.reuse_port)
 
     def _open(self) -> None:
         """Take traffic."""
@@ -213,20 +210,6 @@ class Server:
             log.error("pod.broken", task=name)
             self.stop(EXIT_FAILED)
             raise
-
-    async def _watch_loop(self) -> None:
-        loop = asyncio.get_running_loop()
-        frozen = 0
-        while True:
-            due = loop.time() + LAG_EVERY_S
-            await asyncio.sleep(LAG_EVERY_S)
-            self._app.metrics.loop_lag.observe(max(0.0, loop.time() - due))
-            connections = len(self._app.manager)
-            if connections >= frozen + FREEZE_EVERY:
-                # Connections live long and make no cycles: a collection need not walk them, which takes
-                # longer than the loop may be held.
-                gc.freeze()
-            frozen = connections if connections >= frozen + FREEZE_EVERY else min(frozen, connections)
 
     # -- stop
 
@@ -320,11 +303,3 @@ async def _within(deadline: float, work: Awaitable[object]) -> bool:
     except (TimeoutError, StoreError):
         return False
     return True
-
-
-def _bind(section: str, host: str, port: int, *, reuse_port: bool) -> list[socket.socket]:
-    """Bind; who connects waits until a server takes over. Raises `ConfigError`, which names the port."""
-    try:
-        return bind_sockets(port, address=host, backlog=1024, reuse_port=reuse_port)
-    except OSError as error:
-        raise ConfigError(f"{section}.port", f"{host}:{port} cannot be used: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""The listener: accepting connections, also when there are no descriptors left for them."""
+"""The listener: binding, and accepting connections, also when there are no descriptors left for them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Any, cast
 import structlog
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
+from tornado.netutil import bind_sockets
 
-__all__ = ["Listener", "PausingSocket"]
+from pushserver.core.errors import ConfigError
+
+__all__ = ["Listener", "PausingSocket", "bind"]
 
 log = structlog.get_logger(__name__)
 
@@ -19,6 +22,14 @@ PAUSE_S = 0.5
 """How long nothing is accepted after the system had no descriptor or memory for a connection."""
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+def bind(section: str, host: str, port: int, *, reuse_port: bool) -> list[socket.socket]:
+    """Bind; who connects waits until a server takes over. Raises `ConfigError` for the section's `port`."""
+    try:
+        return bind_sockets(port, address=host, backlog=1024, reuse_port=reuse_port)
+    except OSError as error:
+        raise ConfigError(f"{section}.port", f"{host}:{port} cannot be used: {error.strerror}") from None
 
 
 class PausingSocket:
