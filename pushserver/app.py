@@ -1,4 +1,4 @@
-"""The one place that wires everything; `parts` builds what settings shape.
+"""The one place that wires everything; `parts` and `door_parts` build what settings shape.
 
     settings -> clients -> stores -> delivery and exposure -> web
 
@@ -41,22 +41,24 @@ from pushserver.delivery.session import Sessions
 from pushserver.delivery.settle import Settler
 from pushserver.delivery.tasks import Tasks
 from pushserver.delivery.users import Users
-from pushserver.exposure.outlet import Outlet
-from pushserver.parts import (
+from pushserver.door_parts import (
     Gate,
-    Stores,
     build_asked_categories,
     build_door,
-    build_explainer,
     build_issuer_keys,
+    build_verifier,
+    category_source,
+)
+from pushserver.exposure.outlet import Outlet
+from pushserver.parts import (
+    Stores,
+    build_explainer,
     build_lease,
     build_outlet,
     build_publisher,
     build_reaper,
     build_stores,
     build_users,
-    build_verifier,
-    category_source,
     connection_limits,
 )
 from pushserver.web.asked_categories import AskedCategories

@@ -21,7 +21,7 @@ from pushserver.app import App
 from pushserver.config import Settings
 from pushserver.config_checks import contradictions
 from pushserver.core.errors import ConfigError
-from pushserver.parts import load_token_keys
+from pushserver.door_parts import load_token_keys
 from pushserver.web.admin import Admin
 from pushserver.web.front import Front
 from pushserver.web.tls import load_certificate
