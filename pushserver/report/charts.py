@@ -11,7 +11,9 @@ __all__ = ["Bar", "columns", "rows"]
 WIDTH = 480
 """Of the drawing, in its own units: narrow, so that its letters stay readable on a telephone."""
 ROW = 26
-LABEL = 130
+LABEL = 158
+"""Room for the names, which end at their bars and are cut after `LABEL_CHARS`."""
+LABEL_CHARS = 18
 VALUE = 76
 WIDE = 860
 HEIGHT = 210
@@ -70,7 +72,7 @@ def _hint(bar: Bar) -> str:
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= 18 else f"{label[:17]}…"
+    return label if len(label) <= LABEL_CHARS else f"{label[: LABEL_CHARS - 1]}…"
 
 
 def _svg(parts: Sequence[str], height: int, title: str, width: int = WIDTH) -> str:
