@@ -155,10 +155,10 @@ def test_everybody_selects_the_pods_and_ports_that_there_are():
             "pushserver"
         ).keys()
     (rule,) = one("Ingress", "pushserver")["spec"]["rules"]
-    (path,) = rule["http"]["paths"]
-    assert path["path"] == "/ws"
-    port = path["backend"]["service"]["port"]["name"]
-    assert port in {it["name"] for it in one("Service", "pushserver")["spec"]["ports"]}
+    public = {it["name"] for it in one("Service", "pushserver")["spec"]["ports"]}
+    paths = rule["http"]["paths"]
+    assert {it["path"] for it in paths} == {"/ws", "/pushserver.js"}
+    assert {it["backend"]["service"]["port"]["name"] for it in paths} <= public
 
 
 def test_the_admin_port_is_open_to_few():

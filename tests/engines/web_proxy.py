@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import ssl
 import subprocess
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -140,6 +142,16 @@ class WebProxy:
         """
         options = {"path": f"/ws?user={user}", "tls": self.tls, **options}
         return await connect(self.port, self.token(user) if token is None else token or None, **options)
+
+    async def get(self, path: str) -> bytes:
+        """What a browser gets for a page or a script. Raises `urllib.error.HTTPError`."""
+        return await asyncio.to_thread(self._get, path)
+
+    def _get(self, path: str) -> bytes:
+        url = f"https://127.0.0.1:{self.port}{path}"
+        with urllib.request.urlopen(url, context=self.tls, timeout=10) as answer:
+            body: bytes = answer.read()
+        return body
 
     def swapped(self, text: str, swaps: Iterable[tuple[str, str]]) -> str:
         """`text` with each first replaced by its second; every first has to be there."""

@@ -35,6 +35,7 @@ async def test_a_user_is_led_to_one_pod_and_no_token_is_in_the_log(any_engine: E
             with pytest.raises(Refused) as refused:
                 await on.connect("alice", path=path)
             assert refused.value.status == 404, path
+        assert b"export class Client" in await proxy.get("/pushserver.js")
         long = proxy.token("alice", categories={"vip": ["x" * 120] * 48})
         carriers = (
             {"token": long, "headers": [("Cookie", f"pushserver_token={long}")]},

@@ -48,7 +48,7 @@ async def test_a_user_is_led_to_one_pod_and_known_by_their_own_address(any_engin
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_no_token_is_in_what_nginx_writes_and_only_the_path_of_clients_is_there(
+async def test_no_token_is_in_what_nginx_writes_and_only_what_clients_need_is_there(
     any_engine: Engine,
 ) -> None:
     """However it is carried, however long it is, and whatever goes wrong with its request."""
@@ -74,6 +74,7 @@ async def test_no_token_is_in_what_nginx_writes_and_only_the_path_of_clients_is_
             with pytest.raises(Refused) as refused:
                 await on.connect("alice", path=path)
             assert refused.value.status == 404, path
+        assert b"export class Client" in await on.proxy.get("/pushserver.js")
         reader, writer = await asyncio.open_connection("127.0.0.1", on.proxy.port)
         writer.write(head([("Host", "127.0.0.1")], path=f"/ws?token={token}"))
         assert (await reader.readline()).split()[1] == b"400", "without TLS there is nothing"
