@@ -20,8 +20,9 @@ CONNECT_URL = "ws://127.0.0.1:8000/ws"
 
 def development_banner(settings: Settings, port: int, admin_port: int) -> str:
     """The lines to copy into another terminal; with a token that is good for a day, if this pod signs any."""
-    scheme = "wss" if settings.server.certfile else "ws"
-    url = f"{scheme}://{_in_url(settings.server.host)}:{port}/ws"
+    secure = "s" if settings.server.certfile else ""
+    place = f"{_in_url(settings.server.host)}:{port}"
+    url = f"ws{secure}://{place}/ws"
     admin = f"http://{_in_url(settings.admin.host)}:{admin_port}"
     program = _program()
     elsewhere = "" if url == CONNECT_URL else f" --url {url}"
@@ -30,7 +31,7 @@ def development_banner(settings: Settings, port: int, admin_port: int) -> str:
   pushserver is up, in development mode: everything on loopback, data under .pushserver/, an embedded
   Valkey, exposure events {sink}, a development key. Not for production.
 
-    browser     http://{_in_url(settings.server.host)}:{port}/demo  (connect, send, watch)
+    browser     http{secure}://{place}/demo  (connect, send, watch)
     clients     {url}
     operators   {admin}  (/readyz /metrics /v1/stats /v1/users/alice)
     dashboard   {admin}/dashboard

@@ -28,7 +28,7 @@ from tests.engines.redis_server import RedisServer, redis_program
 from tests.pod_process import PodProcess, pod_processes
 
 USERS = 120
-SECONDS = 26
+SECONDS = 32
 WIDE, TELEPHONE = (1080, 1320), (360, 1500)
 
 
@@ -50,9 +50,9 @@ async def main(folder: Path) -> None:
             hide = await context.new_cdp_session(page)
             await hide.send("Emulation.setScrollbarsHidden", {"hidden": True})
             await page.goto(f"http://127.0.0.1:{first.admin_port}/dashboard")
-            await asyncio.gather(traffic(first), *(read(client) for client in clients), fill_in(page))
-            await picture(page, folder / "dashboard.png", WIDE, "light")
-            await picture(page, folder / "dashboard-phone.png", TELEPHONE, "dark")
+            await asyncio.gather(
+                traffic(first), *(read(client) for client in clients), pictures(page, folder)
+            )
     finally:
         chromium.remove()
         engine.remove()
@@ -69,7 +69,7 @@ async def crowd(first: PodProcess, second: PodProcess) -> list[Client]:
             "hall": [chance.choice(("north", "south", "harbour"))],
         }
         user = f"user-{number}"
-        await call(first, "PUT", f"/v1/users/{user}/categories", about)
+        await call(first.admin_port, "PUT", f"/v1/users/{user}/categories", about)
         pod = first if chance.random() < 0.75 else second
         clients += [await pod.connect(user) for _ in range(chance.choice((1, 1, 2)))]
     return clients
@@ -77,13 +77,15 @@ async def crowd(first: PodProcess, second: PodProcess) -> list[Client]:
 
 async def traffic(pod: PodProcess) -> None:
     """What a back end sends, now more and now less."""
-    chance = random.Random(2)
+    chance, port = random.Random(2), pod.admin_port
     for second in range(SECONDS):
         for _ in range(chance.randint(3, 12) + (20 if 9 < second < 14 else 0)):
             users = [f"user-{chance.randrange(USERS)}" for _ in range(chance.randint(1, 4))]
-            await call(pod, "POST", "/v1/messages", {"to": {"users": users}, "content": {"n": second}})
+            await call(port, "POST", "/v1/messages", {"to": {"users": users}, "content": {"n": second}})
         if second % 8 == 3:
-            await call(pod, "POST", "/v1/messages", {"to": {"categories": {"hall": ["north"]}}, "content": 1})
+            await call(
+                port, "POST", "/v1/messages", {"to": {"categories": {"hall": ["north"]}}, "content": 1}
+            )
         with suppress(Closed):
             await (await pod.connect(f"guest-{second}")).close()
         await asyncio.sleep(0.8)
@@ -97,9 +99,16 @@ async def read(client: Client) -> None:
                 await client.frame()
 
 
+async def pictures(page: Page, folder: Path) -> None:
+    """Both, while there is traffic."""
+    await asyncio.sleep(SECONDS - 10)
+    await fill_in(page)
+    await picture(page, folder / "dashboard.png", WIDE, "light")
+    await picture(page, folder / "dashboard-phone.png", TELEPHONE, "dark")
+
+
 async def fill_in(page: Page) -> None:
     """Look at somebody, explain something, and begin to write."""
-    await asyncio.sleep(SECONDS - 4)
     await page.get_by_label("User name", exact=True).fill("user-7")
     await page.get_by_role("button", name="Look").click()
     await page.locator("#names").fill("user-7\nuser-8")

@@ -32,6 +32,7 @@ def test_it_tells_where_clients_and_operators_connect() -> None:
     assert "wss://127.0.0.1:8005/ws" not in text
     secure = banner(8005, server={"certfile": "c.pem", "keyfile": "k.pem"})
     assert "connect alice --url wss://127.0.0.1:8005/ws" in secure
+    assert "https://127.0.0.1:8005/demo" in secure
 
 
 def test_its_token_is_believed_by_this_pod_for_a_day() -> None:
