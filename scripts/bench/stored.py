@@ -127,6 +127,11 @@ class Exposures:
         self._read()
         self.count = 0
 
+    def forget(self) -> None:
+        """Take what was counted out of the stream, as a consumer does."""
+        if self._last != b"-":
+            self._client.xtrim(self._key, minid=self._last.removeprefix(b"("))
+
     def _read(self) -> int:
         while entries := self._entries():
             for name, fields in entries:

@@ -73,6 +73,7 @@ def cycle(
     crowd.messages(2 * users)
     # Who leaves before has the message again, and the next cycle would count it.
     exposures.wait(exposures.count + 2 * users)
+    exposures.forget()
     wait_for(lambda: not pod.stats()["settle_waiting"], "what is settled")
     wait_for(lambda: inboxes_empty(bench.engine, names), "the inboxes")
     crowd.leave()
