@@ -128,7 +128,8 @@ class Reload:
         if ("logging", "level") in renewed.applied:
             logs.configure(settings.logging.level, settings.logging.format)
         app.metrics.reloads.labels("applied").inc()
-        log.info("reload.applied", settings=_named(renewed.applied))
+        # Files that settings name are read again in any case.
+        log.info("reload.applied", settings=_named(renewed.applied), files="read again")
         if renewed.needs_restart:
             log.warning("reload.needs_restart", settings=_named(renewed.needs_restart))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["RECONCILE", "exposed_users"]
 
 WAIT_S = 30.0
+ROWS = 20
+"""Messages that are shown one by one of those that differ; `--json` has all."""
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +56,8 @@ def _reconcile(arguments: argparse.Namespace, settings: Settings) -> int:
         raise ConfigError("exposure.sink", "is none: without exposures nothing can be reconciled")
     url = arguments.store or settings.consume.database_url.get_secret_value()
     since = int(time.time() * 1000) - DAY_MS if arguments.since is None else arguments.since
+    if arguments.wait and sys.stderr.isatty():
+        print(f"waiting up to {arguments.wait:g} s for exposures that are on their way", file=sys.stderr)
     found, in_stream = asyncio.run(_compare(settings, url, since, arguments.wait))
     if arguments.json:
         print(dump({"since": since, "in_stream": in_stream, **found.as_json(everything=arguments.all)}))
@@ -95,10 +100,13 @@ def exposed_since(url: str, since_ms: int) -> Mapping[str, int]:
 
 def _print(found: Reconciled, in_stream: int, *, everything: bool) -> None:
     names, rows = list(found.totals), found.balances if everything else found.differing
-    if rows:
+    shown = rows if everything else rows[:ROWS]
+    if shown:
         head = ["MESSAGE", "PUBLISHED", *map(str.upper, names)]
-        cells = [[one.message_id, time_text(one.queued_at), *_counts(asdict(one), names)] for one in rows]
+        cells = [[one.message_id, time_text(one.queued_at), *_counts(asdict(one), names)] for one in shown]
         print_table([head, *cells])
+        if len(shown) < len(rows):
+            print(f"... and {len(rows) - len(shown)} more (--json)")
         print()
     sums = [f"{count} {name}" for name, count in found.totals.items() if count or name == "difference"]
     print(f"{counted(len(found.balances), 'message')}: {', '.join(sums)}")

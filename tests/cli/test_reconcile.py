@@ -84,6 +84,20 @@ def test_what_is_lost_is_shown_by_message_and_ends_with_1(
     assert (told["messages"], told["differing"], told["in_stream"]) == (2, 1, 0)
 
 
+def test_of_very_many_that_differ_the_first_are_shown_and_the_others_counted(
+    desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pushserver.cli.reconcile.ROWS", 1)
+    for message_id, user in (("m-1", "bob"), ("m-2", "alice")):
+        desk.settle(user, message_id)
+    assert desk.run("reconcile", "--wait", "0") == 1
+    out = capsys.readouterr().out
+    assert "m-1" in out
+    assert "m-2" not in out
+    assert "... and 1 more (--json)\n" in out
+    assert "2 messages differ" in out
+
+
 def test_what_else_is_known_is_said(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     desk.redis.hdel(KEYS.publish("m-2"), "accepted_at")
     desk.redis.rpush(KEYS.gone("carol"), *["expired 1 x"] * 1000)
