@@ -165,7 +165,7 @@ class Presence:
             self._indexed.add(user)
 
     def _added_for_nobody(self, user: str, answer: asyncio.Future[None]) -> None:
-        """An announcement was given up: its entry may have been written behind the removal, or may still be."""
+        """It was given up: the entry may have been written behind its removal, or may still be."""
         if answer.cancelled() or answer.exception() is not None:
             self._may_land_late([user])
         if not self._manager.has(user):

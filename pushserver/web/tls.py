@@ -14,7 +14,7 @@ from pushserver.core.errors import ConfigError
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["TlsSocket", "load_certificate"]
+__all__ = ["RECORD_BYTES", "TlsSocket", "load_certificate"]
 
 RECORD_BYTES = 16 * 1024
 """What a record holds at most (RFC 8446 section 5.1)."""
