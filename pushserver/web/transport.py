@@ -221,27 +221,27 @@ class SocketTransport:
     def _readable(self) -> None:
         if self._sock is None:
             return
-        inflates = type(self._parser) is InflatingParser
-        data = read_some(self._sock, INFLATING_READ_BYTES if inflates else READ_BYTES)
+        most = INFLATING_READ_BYTES if type(self._parser) is InflatingParser else READ_BYTES
+        data = read_some(self._sock, most)
         if data is None:
             return
         if not data:
             self.abort()
-        elif inflates and len(data) > INFLATING_READ_BYTES:
-            # Over TLS a read brings a whole record, whatever was asked for.
+        elif len(data) > most:
+            # Over TLS a read brings a whole record or two, whatever was asked for.
             self._loop.remove_reader(self._sock.fileno())
-            self._take_in_portions(data)
+            self._take_in_portions(data, most)
         else:
             self._take(data)
 
-    def _take_in_portions(self, data: bytes) -> None:
+    def _take_in_portions(self, data: bytes, most: int) -> None:
         """One in a turn of the loop; the next read comes behind the last of them."""
-        self._take(data[:INFLATING_READ_BYTES])
+        self._take(data[:most])
         if self._sock is None:
             return
-        rest = data[INFLATING_READ_BYTES:]
+        rest = data[most:]
         if rest:
-            self._loop.call_soon(self._take_in_portions, rest)
+            self._loop.call_soon(self._take_in_portions, rest, most)
         else:
             self._loop.add_reader(self._sock.fileno(), self._readable)
 
