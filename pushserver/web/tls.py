@@ -25,6 +25,8 @@ MAX_READ_BYTES = 2 * PIECE_BYTES
 """What that may say: the end of a record before it, too."""
 MAX_UNSENT_BYTES = 4 * RECORD_BYTES
 """Answers of OpenSSL's own, and a record of ours."""
+MAX_IDLE_BYTES = 4 * RECORD_BYTES
+"""What may come in and say nothing, but for 32 times as much as what is said: a byte in a record costs 23."""
 
 _CERTIFICATE, _KEY = "server.certfile", "server.keyfile"
 
@@ -48,6 +50,7 @@ class TlsSocket(socket.socket):
         """Records that the kernel did not take yet."""
         self._owed = 0
         """Bytes that are in the last of them and were not told to be taken: they come once more."""
+        self._idle = 0
 
     def do_handshake(self) -> None:
         """One step. Raises `ssl.SSLWantReadError` or `ssl.SSLWantWriteError` if there are more."""
@@ -74,7 +77,10 @@ class TlsSocket(socket.socket):
             raise ValueError(f"a read may bring {MAX_READ_BYTES} bytes")
         # Something may have come in with the end of the handshake.
         with suppress(BlockingIOError):
-            self._feed()
+            self._idle += self._feed()
+        if self._idle > MAX_IDLE_BYTES:
+            # Changes of the key, which cost far more than they weigh.
+            raise ssl.SSLError("the other side says nothing")
         size = 0
         try:
             while got := self._tls.read(MAX_READ_BYTES, view[size:]):
@@ -90,6 +96,7 @@ class TlsSocket(socket.socket):
                 raise
             self._end()
         finally:
+            self._idle = max(0, self._idle - 32 * size)
             self._flush()
         return size
 
@@ -122,13 +129,14 @@ class TlsSocket(socket.socket):
             self._flush()
         super().close()
 
-    def _feed(self) -> None:
-        """Give a piece to OpenSSL. Raises `BlockingIOError` if there is none."""
+    def _feed(self) -> int:
+        """Give a piece to OpenSSL; its size. Raises `BlockingIOError` if there is none."""
         piece = super().recv(PIECE_BYTES)
         if piece:
             self._incoming.write(piece)
         else:
             self._incoming.write_eof()
+        return len(piece)
 
     def _flush(self) -> bool:
         """Send what OpenSSL made; whether the kernel took all of it."""

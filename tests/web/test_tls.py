@@ -146,8 +146,23 @@ def test_who_changes_keys_and_says_nothing_is_read_in_pieces(tcp_pair: Pair):
     with pytest.raises(BlockingIOError):
         server.recv(100)
     assert waiting(server) >= before - PIECE_BYTES
-    with pytest.raises(ssl.SSLError, match="more than it reads"):
+    with pytest.raises(ssl.SSLError, match="says nothing"):
         change_keys_without_end(server, client)
+
+
+def test_who_asks_for_new_keys_and_does_not_read_them_is_ended(tcp_pair: Pair):
+    server, client = tcp_pair
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    with pytest.raises(ssl.SSLError, match="more than it reads"):
+        change_keys_without_end(server, client, b"something " * 1000)
+
+
+def test_small_records_are_no_idle_ones(pair: Pair):
+    server, client = pair
+    for _ in range(6000):
+        client.send(b"x")
+        assert server.recv(100) == b"x"
 
 
 def waiting(sock: socket.socket) -> int:
@@ -169,10 +184,12 @@ def change_keys(client: ssl.SSLSocket, times: int, *, asks: bool = False) -> int
     return times
 
 
-def change_keys_without_end(server: TlsSocket, client: ssl.SSLSocket) -> None:
+def change_keys_without_end(server: TlsSocket, client: ssl.SSLSocket, said: bytes = b"") -> None:
     """Each asks for one in return, and nothing of that is read."""
     while True:
-        change_keys(client, 1000, asks=True)
+        change_keys(client, 200, asks=True)
+        with suppress(ssl.SSLWantWriteError):
+            client.send(said)
         with suppress(BlockingIOError):
             server.recv(100)
 
