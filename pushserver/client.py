@@ -37,6 +37,8 @@ TOKEN_TIMEOUT_S = 30
 RETRY_MIN_S, RETRY_MAX_S = 0.5, 20
 """Until the server's `live` frame says otherwise."""
 MAX_RETRY_MS = 3_600_000
+REFRESH_MIN_S = 1
+"""With a clock that is wrong every token may seem to be nearly over."""
 REFRESH_AGAIN_S = 5
 """After a refresh that failed."""
 MAX_SEEN = 10_000
@@ -277,7 +279,11 @@ class Client:
                 return None
             case {"type": "welcome", "expires": int(expires)}:
                 self._expires = expires
-                self._refresh_after((expires - time.time()) * uniform(0.7, 0.9))  # noqa: S311 - as above
+                # A time that is over means that this machine's clock is wrong: then the token expires, and
+                # 4401 says so.
+                left = expires - time.time()
+                if left > 0:
+                    self._refresh_after(max(left * uniform(0.7, 0.9), REFRESH_MIN_S))  # noqa: S311 - as above
             case {"type": "live", "retry": {"min_ms": int(low), "max_ms": int(high)}} if 0 < low <= high:
                 self._backoff.set_bounds(min(low, MAX_RETRY_MS) / 1000, min(high, MAX_RETRY_MS) / 1000)
             case {"type": "live"}:
@@ -296,10 +302,8 @@ class Client:
     # -- refresh
 
     def _refresh_after(self, delay_s: float, token: str = "") -> None:
-        """Send a new token later, or this one. A time that is over means that this machine's clock is wrong:
-        then the token expires, and 4401 says so.
-        """
-        if self._source is None or delay_s <= 0:
+        """Send a new token later, or this one."""
+        if self._source is None:
             return
         if self._refreshing is not None:
             self._refreshing.cancel()

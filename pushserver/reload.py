@@ -91,14 +91,14 @@ class Reload:
         self._app.tasks.spawn(self._run(), "reload")
 
     async def _run(self) -> None:
+        self._again = False
         try:
-            while True:
-                self._again = False
-                await self._reload()
-                if not self._again:
-                    return
+            await self._reload()
         finally:
             self._running = False
+            if self._again:
+                # Also behind a fault: what it was asked for by then is not forgotten.
+                self.ask()
 
     async def _reload(self) -> None:
         running = self._app.settings

@@ -177,10 +177,14 @@ async def test_keys_of_another_kind_wait_for_the_restart_with_what_asks_for_them
 @pytest.mark.gen_test
 async def test_a_fault_of_the_reading_is_seen_and_the_next_reload_works() -> None:
     faults: list[Exception] = [ValueError("a fault of the program")]
+    go_on = threading.Event()
+    go_on.set()
 
     def read() -> Settings:
         if faults:
-            raise faults.pop()
+            fault = faults.pop()
+            go_on.wait(20)
+            raise fault
         return changed()
 
     async with doorway() as door:
@@ -190,6 +194,14 @@ async def test_a_fault_of_the_reading_is_seen_and_the_next_reload_works() -> Non
             await eventually(lambda: [line for line in lines if line["event"] == "task.failed"])
             reload.ask()
             await eventually(lambda: counted(door, "applied") == 1)
+            # One that was asked for meanwhile is not forgotten.
+            faults.append(ValueError("a fault of the program"))
+            go_on.clear()
+            reload.ask()
+            await eventually(lambda: not faults)
+            reload.ask()
+            go_on.set()
+            await eventually(lambda: counted(door, "applied") == 2)
             faults.append(ConfigError("server.keyfile", "is wrong"))
             reload.ask()
             await eventually(lambda: counted(door, "refused") == 1)

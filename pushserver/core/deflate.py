@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 
 from pushserver.core.close_codes import CloseCode
-from pushserver.core.frames import RSV1, Event, FrameParser, ProtocolError, compressed_text_frame
+from pushserver.core.frames import RSV1, Binary, Event, FrameParser, ProtocolError, compressed_text_frame
 
 __all__ = ["MAX_DEFLATED_BYTES", "InflatingParser", "deflated_frame", "inflate"]
 
@@ -63,13 +63,18 @@ class InflatingParser(FrameParser):
     `max_message_bytes` bounds both what comes in and what that says.
     """
 
-    __slots__ = ("_message_is_deflated",)
+    __slots__ = ("_message_is_deflated", "_skips")
 
     _negotiated = frozenset(first | RSV1 for first in (0x01, 0x02, 0x81, 0x82))
 
     def __init__(self, max_message_bytes: int) -> None:
         super().__init__(max_message_bytes)
         self._message_is_deflated = False
+        self._skips = False
+
+    def skip_messages(self) -> None:
+        """They are not inflated any more, and come as they are."""
+        self._skips = True
 
     def _message_event(self, first: int, payload: bytes) -> Event | None:
         if self._message is None:
@@ -77,4 +82,6 @@ class InflatingParser(FrameParser):
         return super()._message_event(first & ~RSV1, payload)
 
     def _whole(self, payload: bytes) -> Event:
+        if self._skips:
+            return Binary(payload)
         return super()._whole(inflate(payload, self._max_bytes) if self._message_is_deflated else payload)

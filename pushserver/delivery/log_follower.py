@@ -112,6 +112,9 @@ class LogFollower:
         messages = await self._resolve(entries, [one.message_id for one, _ in meant])
         placed = []
         for one, connections in meant:
+            if one.over:
+                # Of the same id as one behind it, whose content it would bring.
+                continue
             if one.message_id not in messages:
                 # Its node is away: whom it means waits for it, and gets what follows behind it.
                 self._leave_to_tail(connections)

@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import TracebackType
 
 import structlog
@@ -142,8 +143,19 @@ class Presence:
             return
         token = object()
         self._announced[user] = token
+        # The answer is looked for also when nobody waits for it any more.
+        answer = asyncio.ensure_future(self._store.index_add(self.boot, [user]))
+        waiter = asyncio.shield(answer)
         try:
-            await self._store.index_add(self.boot, [user])
+            await waiter
+        except StoreError:
+            self._may_land_late([user])
+            raise
+        except BaseException:
+            # Or an error of the answer would be told to the loop.
+            waiter.cancel()
+            answer.add_done_callback(partial(self._added_for_nobody, user))
+            raise
         finally:
             still = self._announced.get(user) is token
             if still:
@@ -151,6 +163,17 @@ class Presence:
         # A flush that began meanwhile may have taken the entry out again; then it is written anew.
         if still:
             self._indexed.add(user)
+
+    def _added_for_nobody(self, user: str, answer: asyncio.Future[None]) -> None:
+        """It was given up: the entry may have been written behind its removal, or may still be."""
+        if answer.cancelled() or answer.exception() is not None:
+            self._may_land_late([user])
+        if not self._manager.has(user):
+            self.mark(user)
+
+    def _may_land_late(self, users: Iterable[str]) -> None:
+        until = time.monotonic() + LATE_S
+        self._late.update(dict.fromkeys(users, until))
 
     def register_anew(self, boot: int, indexed: Iterable[str]) -> None:
         """A new boot: everyone in the Manager and everyone in `indexed` is dirty, before anything else."""
@@ -212,6 +235,7 @@ class Presence:
             if unindexed:
                 await self._store.index_add(boot, unindexed)
         except StoreError:
+            self._may_land_late(unindexed)
             for user, waiting in users.items():
                 self._over(user, waiting, done=False)
             return
@@ -229,7 +253,7 @@ class Presence:
             try:
                 page = await self._store.write(boot, user, self._clock.now_ms(), count)
             except StoreError:
-                self._late[user] = time.monotonic() + LATE_S
+                self._may_land_late([user])
                 raise
             self._metrics.presence_written.inc()
             if not page.written:
@@ -244,8 +268,8 @@ class Presence:
             await self._store.remove(boot, user)
             self._metrics.presence_writes.labels("removed").inc()
             if self._late.pop(user, 0.0) > time.monotonic():
-                # A write without an answer may land behind this removal, and nothing would point to the
-                # field: its index entry stays until it is removed once more.
+                # A write without an answer may land behind this removal: the entry that points to the field
+                # stays until both are removed once more.
                 asyncio.get_running_loop().call_later(LATE_S, self.mark, user)
                 return
             # Out of our books before it is out of Redis: a connect in between writes the entry again.

@@ -94,6 +94,7 @@ class Sessions:
         self._tasks = tasks
         self._limits = limits
         self._refresh = refresh
+        self._refreshing: set[Connection] = set()
         self._upkeep = Upkeep(limits, clock)
         self._incoming = Incoming(
             inbox,
@@ -247,6 +248,17 @@ class Sessions:
         self._incoming.received(connection, events, frames)
 
     async def _refreshed(self, connection: Connection, token: str) -> None:
+        """One at a time: each may ask a back end, whose answers others wait for as well."""
+        if connection in self._refreshing:
+            connection.transport.write(error_frame("unavailable", "a refresh is under way, try again"))
+            return
+        self._refreshing.add(connection)
+        try:
+            await self._take_token(connection, token)
+        finally:
+            self._refreshing.discard(connection)
+
+    async def _take_token(self, connection: Connection, token: str) -> None:
         """A new token of the same user: new expiry and categories. Any other closes with 4401."""
         try:
             who = await self._refresh(token, connection.user)

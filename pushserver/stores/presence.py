@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass
 
 from pushserver.stores.commands import Commands
@@ -45,9 +45,9 @@ class PresenceStore:
         self._keys = keys
         self._pod = pod
 
-    async def index_add(self, boot: int, users: Sequence[str]) -> None:
+    def index_add(self, boot: int, users: Sequence[str]) -> Awaitable[object]:
         """Put users into `pod-users`; to be answered before their presence is sent."""
-        await self._commands.script("index_add", [self._keys.pod_users(self._pod)], [boot, *users])
+        return self._commands.script("index_add", [self._keys.pod_users(self._pod)], [boot, *users])
 
     async def index_remove(self, boot: int, users: Sequence[str]) -> None:
         """Take users out of `pod-users`; to be sent after the removal of their presence was answered."""

@@ -15,6 +15,7 @@ from pushserver.web.arrival import MAX_EARLY_BYTES, Arrival
 from pushserver.web.door import Door
 from pushserver.web.handover import HeadStream
 from pushserver.web.listener import PausingSocket
+from pushserver.web.tls import MAX_READ_BYTES, TlsSocket
 from pushserver.web.tls_arrival import TlsArrival
 
 __all__ = ["Front"]
@@ -23,7 +24,7 @@ MAX_UNVERIFIED = 5000
 """Sockets on which the handshake has not ended yet, whose requests may not even have been read."""
 ACCEPT_AT_ONCE = 32
 """Accepted in one callback: each of them may bring a costly head."""
-CHUNK_BYTES = 16 * 1024
+CHUNK_BYTES = MAX_READ_BYTES
 
 
 class Front:
@@ -86,22 +87,14 @@ class Front:
             return
         sock.setblocking(False)
         arrival = self._arrival(sock, address, is_unix)
-        if arrival is None:
-            return
         self.arrivals.add(arrival)
         self.deadlines.begin(arrival)
         arrival.begin()
 
-    def _arrival(self, sock: socket.socket, address: object, is_unix: bool) -> Arrival | None:
-        """None if the socket has ended, which TLS would not begin on."""
+    def _arrival(self, sock: socket.socket, address: object, is_unix: bool) -> Arrival:
         if self.tls is None:
             return Arrival(self, sock, address, unix_socket=is_unix)
-        try:
-            wrapped = self.tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-        except OSError:
-            sock.close()
-            return None
-        return TlsArrival(self, wrapped, address, unix_socket=is_unix)
+        return TlsArrival(self, TlsSocket(sock, self.tls), address, unix_socket=is_unix)
 
     # -- what arrivals tell (arrival.Desk)
 

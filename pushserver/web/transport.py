@@ -26,8 +26,7 @@ log = structlog.get_logger(__name__)
 READ_BYTES = 16 * 1024
 """Taken in one callback at most: what 64 KiB of the smallest frames cost, others would feel."""
 INFLATING_READ_BYTES = 1024
-"""The same where they may be compressed, a thousand times at most. Over TLS it is a record all the same,
-which costs some 20 ms at the worst."""
+"""The same where they may be compressed, a thousand times at most."""
 MAX_LATE_BYTES = 256 * 1024
 """What a client may still send after our close frame, which may cross with it, before it is cut."""
 GOODBYE_S = 2.0
@@ -222,14 +221,29 @@ class SocketTransport:
     def _readable(self) -> None:
         if self._sock is None:
             return
-        inflates = type(self._parser) is InflatingParser
-        data = read_some(self._sock, INFLATING_READ_BYTES if inflates else READ_BYTES)
+        most = INFLATING_READ_BYTES if type(self._parser) is InflatingParser else READ_BYTES
+        data = read_some(self._sock, most)
         if data is None:
             return
         if not data:
             self.abort()
+        elif len(data) > most:
+            # Over TLS a read brings a whole record or two, whatever was asked for.
+            self._loop.remove_reader(self._sock.fileno())
+            self._take_in_portions(data, most)
+        else:
+            self._take(data)
+
+    def _take_in_portions(self, data: bytes, most: int) -> None:
+        """One in a turn of the loop; the next read comes behind the last of them."""
+        self._take(data[:most])
+        if self._sock is None:
             return
-        self._take(data)
+        rest = data[most:]
+        if rest:
+            self._loop.call_soon(self._take_in_portions, rest, most)
+        else:
+            self._loop.add_reader(self._sock.fileno(), self._readable)
 
     def _take(self, data: bytes) -> None:
         self.progressed_at = time.monotonic()
@@ -267,6 +281,7 @@ class SocketTransport:
         self._close_code = code
         self.write(close_frame(code, reason))
         self._closing, self._direct = True, None
+        self._parser.skip_messages()
         if self._peer_closed and not self._out:
             self._loop.call_soon(self.abort)
         else:

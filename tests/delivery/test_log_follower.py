@@ -244,6 +244,27 @@ async def test_an_entry_that_is_there_twice_reaches_nobody_twice(redis_server: R
         assert line.connection.unconfirmed == 0
 
 
+@pytest.mark.gen_test
+async def test_an_id_that_is_given_to_two_messages_in_one_read_comes_once(redis_server: RedisServer) -> None:
+    """As to a pod that comes back after the id was free again, or where another program appends both."""
+    both = """
+    for _, expires in ipairs({ARGV[2], ARGV[2] + 1}) do
+      redis.call('XADD', KEYS[1], '*', 'id', 'm-1', 'to', '{}', 'text', ARGV[1], 'expires', expires)
+    end
+    """
+    async with log_rig(redis_server.url) as on:
+        line, plain = await on.comes(ack=True), await on.comes("bob")
+        text, expires = (
+            '{"type":"message","id":"m-1","time":1,"content":1}',
+            on.app.stores.clock.now_ms() + 60_000,
+        )
+        await on.app.stores.commands.call("EVAL", both, 1, on.app.stores.log._key, text, expires)
+        await on.offered()
+        for one in (line, plain):
+            await one.got("m-1")
+            assert one.connection.unconfirmed == 1
+
+
 # -- the window
 
 

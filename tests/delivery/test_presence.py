@@ -621,6 +621,56 @@ async def test_an_announcement_that_is_given_up_counts_for_nothing(bench: Bench)
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("give_up", ["cancel", "close"])
+async def test_an_announcement_that_lands_behind_its_removal_is_taken_out_again(
+    bench: Bench, give_up: str
+) -> None:
+    """A client lost during its handshake: the node of the index hung meanwhile, but not for the removal."""
+    await bench.take(1)
+    gate = hold(bench.commands, "index_add")
+    if give_up == "cancel":
+        announcing = asyncio.ensure_future(bench.presence.announce("alice"))
+        await gate.reached.wait()
+        announcing.cancel()
+        await asyncio.wait([announcing])
+    else:
+        # As `at_once` does with those that it does not wait for at the moment.
+        begun = bench.presence.announce("alice")
+        begun.send(None)
+        await gate.reached.wait()
+        begun.close()
+    bench.presence.mark("alice")
+    await bench.at_rest()
+    gate.open()
+    await bench.barrier()
+    await eventually(lambda: bench.indexed_is(set()))
+    await bench.at_rest()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("announced", [False, True])
+async def test_an_index_entry_that_got_no_answer_is_removed_once_more(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, announced: bool
+) -> None:
+    """It was on its way in a closed socket, and lands when the user is gone already."""
+    monkeypatch.setattr(presence, "LATE_S", 0.3)
+    await bench.take(1)
+    refuse(bench.commands, "index_add", times=1)
+    if announced:
+        with pytest.raises(StoreUnavailableError):
+            await bench.presence.announce("alice")
+        bench.presence.mark("alice")
+    else:
+        one, flushing = bench.connect()
+        await eventually(lambda: bench.presence._resting or bench.presence._indexed)
+        bench.go(one)
+        await flushing
+    await bench.at_rest()
+    await bench.stores.presence.index_add(1, ["alice"])
+    await eventually(lambda: bench.indexed_is(set()))
+
+
+@pytest.mark.gen_test
 async def test_before_there_is_a_lease_nobody_is_announced(bench: Bench) -> None:
     await bench.presence.announce("alice")
     assert await bench.indexed() == set()

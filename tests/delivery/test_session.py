@@ -308,6 +308,32 @@ async def test_a_refresh_while_redis_is_away_may_be_tried_again(
 
 
 @pytest.mark.gen_test
+async def test_a_connection_has_one_refresh_under_way_however_many_it_asks_for(
+    redis_server: RedisServer,
+) -> None:
+    async with rig(redis_server.url) as on:
+        line, verified = await on.live(), asyncio.Event()
+        asked: list[str] = []
+
+        async def refresh(token: str, user: str) -> Verified:
+            asked.append(token)
+            await verified.wait()
+            return Verified(user, 2e9, 2e9, {})
+
+        on.app.sessions._refresh = refresh
+        for _ in range(30):
+            line.say(REFRESH)
+        await eventually(lambda: len(line.wire.of("error")) == 29)
+        assert {frame["code"] for frame in line.wire.of("error")} == {"unavailable"}
+        assert asked == ["new"]
+        verified.set()
+        await eventually(lambda: len(line.wire.of("welcome")) == 2)
+        line.say(REFRESH)
+        await eventually(lambda: len(line.wire.of("welcome")) == 3)
+        assert on.app.sessions._refreshing == set()
+
+
+@pytest.mark.gen_test
 async def test_a_refresh_whose_connection_is_gone_registers_nobody(redis_server: RedisServer) -> None:
     async with rig(redis_server.url) as on:
         line, verified = await on.live(), asyncio.Event()

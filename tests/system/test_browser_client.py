@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tests.engines.ports import free_port
 from tests.page_client import origin, page_client
 from tests.pod import Pod, eventually, running_pod, settings
 from tests.pod_process import PodProcess, PodProcesses, pod_processes
+from tests.texts import to_users
 
 pytestmark = pytest.mark.system
 
@@ -37,8 +39,8 @@ def for_alice(pod: Pod | PodProcess, ttl_s: float = 600) -> Callable[[], str]:
     return lambda: pod.token("alice", ttl_s)
 
 
-async def is_empty(pod: Pod) -> bool:
-    return not await pod.inbox("alice")
+async def is_empty(pod: Pod, user: str = "alice") -> bool:
+    return not await pod.inbox(user)
 
 
 @pytest.mark.gen_test
@@ -246,6 +248,44 @@ async def test_with_ack_a_message_is_settled_when_its_listeners_are_done(
         await eventually(only_the_slow_one_waits)
         await client.page.evaluate("done()")
         await eventually(lambda: is_empty(pod))
+
+
+@pytest.mark.gen_test
+async def test_with_ack_the_work_for_one_user_confirms_nothing_of_the_next(
+    valkey: ValkeyServer, browser: BrowserContext
+) -> None:
+    """Both are sent the same message, and the first is still at it when the second comes."""
+    users = iter(["alice", "bob"])
+    async with serving_pages(valkey) as pod:
+        client = await page_client(browser, pod.server.port, lambda: pod.token(next(users)), ack=True)
+        await client.until("live")
+        await client.page.evaluate(SLOW)
+        await pod.app.publisher.publish(to_users(["alice", "bob"], "slow", "to-both", 3600))
+        await client.until_told("message", 1)
+        await client.page.evaluate("client.close()")
+        await client.page.evaluate("client.open()")
+        await client.until_told("message", 2)
+        await client.page.evaluate("done()")
+        await eventually(lambda: is_empty(pod, "bob"))
+        assert await pod.inbox("alice") == ["to-both"]
+
+
+@pytest.mark.gen_test
+async def test_a_wrong_clock_asks_for_tokens_once_a_second_at_most(
+    valkey: ValkeyServer, browser: BrowserContext
+) -> None:
+    """It is ahead by nearly the life of a token, so each seems to have less than a second left."""
+    asked: list[float] = []
+    async with serving_pages(valkey) as pod:
+
+        def token() -> str:
+            asked.append(time.monotonic())
+            return pod.token("alice", 601 + len(asked) / 100)
+
+        await browser.add_init_script("const now = Date.now; Date.now = () => now() + 600_000;")
+        client = await page_client(browser, pod.server.port, token)
+        await client.until_told("welcome", 3)
+        assert min(later - sooner for sooner, later in pairwise(asked)) > 0.9
 
 
 @pytest.mark.gen_test

@@ -54,6 +54,8 @@ async def test_only_the_page_itself_on_this_host_is_answered(tmp_path: Path) -> 
             "a site that the browser knows for another": {"sec_fetch_site": "cross-site"},
             "another port, as the browser sees it": {"sec_fetch_site": "same-site"},
             "behind a proxy": {"x_forwarded_for": "203.0.113.7"},
+            "behind another": {"x_real_ip": "203.0.113.7"},
+            "behind one that names itself only": {"via": "1.1 proxy"},
         }
         for name, changed in elsewhere.items():
             for path in (TOKEN, MESSAGES):
@@ -65,6 +67,9 @@ async def test_only_the_page_itself_on_this_host_is_answered(tmp_path: Path) -> 
             assert (await get(pod, path, host=f"127.0.0.1.evil.example:{pod.port}")).status == 421
             assert (await get(pod, path, ("Sec-Fetch-Site", "cross-site"))).status == 403
         assert (await post(pod, TOKEN, ALICE, host=rebound, origin=f"http://{rebound}")).status == 421
+        # By nginx, which names this host and says nothing of itself, most often by HTTP/1.0.
+        host = [("Host", f"127.0.0.1:{pod.port}")]
+        assert (await ask(pod.port, host, path="/demo/users/alice", version="HTTP/1.0")).status == 403
         # No form can send this, and no cross-site script without a question that nobody answers.
         assert (await post(pod, TOKEN, ALICE, content_type="text/plain")).status == 415
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import _ssl
+import ctypes
+import fcntl
+import select
 import socket
 import ssl
+import termios
+from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 
 from pushserver.core.errors import ConfigError
-from pushserver.web.tls import RECORD_BYTES, TlsSocket, load_certificate
+from pushserver.web.tls import MAX_READ_BYTES, PIECE_BYTES, RECORD_BYTES, TlsSocket, load_certificate
 from tests.engines.certificates import Authority
 
 Pair = tuple[TlsSocket, ssl.SSLSocket]
@@ -23,20 +30,16 @@ def files(tmp_path: Path) -> tuple[str, str]:
     return str(certificate), str(key)
 
 
-@pytest.fixture
-def pair(files: tuple[str, str]) -> Iterator[Pair]:
-    """Our end of a connection, in non-blocking mode, and the client's, after the handshake."""
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
+def secured(files: tuple[str, str], ours: socket.socket, theirs: socket.socket) -> Iterator[Pair]:
+    """Our end of a connection, and the client's, both in non-blocking mode, after the handshake."""
     theirs.setblocking(False)
     context = load_certificate(*files)
     assert context is not None
     client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client_context.check_hostname, client_context.verify_mode = False, ssl.CERT_NONE
-    server = context.wrap_socket(ours, server_side=True, do_handshake_on_connect=False)
+    server = TlsSocket(ours, context)
     client = client_context.wrap_socket(theirs, do_handshake_on_connect=False)
-    assert isinstance(server, TlsSocket)
-    open_ends: list[ssl.SSLSocket] = [client, server]
+    open_ends: list[ssl.SSLSocket | TlsSocket] = [client, server]
     while open_ends:
         for one in list(open_ends):
             try:
@@ -47,6 +50,19 @@ def pair(files: tuple[str, str]) -> Iterator[Pair]:
     yield server, client
     server.close()
     client.close()
+
+
+@pytest.fixture
+def pair(files: tuple[str, str]) -> Iterator[Pair]:
+    yield from secured(files, *socket.socketpair())
+
+
+@pytest.fixture
+def tcp_pair(files: tuple[str, str]) -> Iterator[Pair]:
+    """For many small records: a pair without TCP has room for a few hundred."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        theirs = socket.create_connection(listening.getsockname())
+        yield from secured(files, listening.accept()[0], theirs)
 
 
 def reason(certfile: str, keyfile: str) -> str:
@@ -96,7 +112,7 @@ def test_where_nothing_came_it_blocks_as_any_socket(pair: Pair):
     with pytest.raises(BlockingIOError):
         server.recv(100)
     with pytest.raises(BlockingIOError):
-        server.recv_into(bytearray(RECORD_BYTES))
+        server.recv_into(bytearray(MAX_READ_BYTES))
 
 
 def test_nothing_of_a_record_is_left_behind(pair: Pair):
@@ -105,8 +121,77 @@ def test_nothing_of_a_record_is_left_behind(pair: Pair):
     client.send(b"x" * RECORD_BYTES)
     assert server.recv(1) == b"x" * RECORD_BYTES
     client.send(b"y" * RECORD_BYTES)
-    assert server.recv_into(bytearray(RECORD_BYTES)) == RECORD_BYTES
-    assert server.pending() == 0
+    assert server.recv_into(bytearray(MAX_READ_BYTES)) == RECORD_BYTES
+    with pytest.raises(ValueError, match=f"{MAX_READ_BYTES} bytes"):
+        server.recv_into(bytearray(RECORD_BYTES))
+
+
+def test_what_comes_before_an_end_is_read_and_then_the_end(pair: Pair):
+    """All three in one piece: the kernel tells of the end no second time by itself."""
+    server, client = pair
+    client.send(b"the last")
+    with suppress(ssl.SSLWantReadError):
+        client.unwrap()
+    assert server.recv(100) == b"the last"
+    assert select.select([server], [], [], 5)[0]
+    assert server.recv(100) == b""
+
+
+def test_who_changes_keys_and_says_nothing_is_read_in_pieces(tcp_pair: Pair):
+    """OpenSSL with a socket in its hands would read on while there is more, and there may always be."""
+    server, client = tcp_pair
+    change_keys(client, 2400)
+    before = waiting(server)
+    assert before > 1.5 * PIECE_BYTES
+    with pytest.raises(BlockingIOError):
+        server.recv(100)
+    assert waiting(server) >= before - PIECE_BYTES
+    with pytest.raises(ssl.SSLError, match="says nothing"):
+        change_keys_without_end(server, client)
+
+
+def test_who_asks_for_new_keys_and_does_not_read_them_is_ended(tcp_pair: Pair):
+    server, client = tcp_pair
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    with pytest.raises(ssl.SSLError, match="more than it reads"):
+        change_keys_without_end(server, client, b"something " * 1000)
+
+
+def test_small_records_are_no_idle_ones(pair: Pair):
+    server, client = pair
+    for _ in range(6000):
+        client.send(b"x")
+        assert server.recv(100) == b"x"
+
+
+def waiting(sock: socket.socket) -> int:
+    """Bytes in the kernel."""
+    size = array("i", [0])
+    fcntl.ioctl(sock, termios.FIONREAD, size)
+    return size[0]
+
+
+def change_keys(client: ssl.SSLSocket, times: int, *, asks: bool = False) -> int:
+    """Send so many changes of the key, fewer if the kernel takes no more; there is no Python for it."""
+    library = ctypes.CDLL(_ssl.__file__)
+    # An object of `_ssl` begins with its head (two words) and its socket; then comes OpenSSL's.
+    tls = ctypes.c_void_p.from_address(id(client._sslobj) + 3 * ctypes.sizeof(ctypes.c_void_p))  # type: ignore[attr-defined]
+    assert library.SSL_version(tls) == ssl.TLSVersion.TLSv1_3
+    for done in range(times):
+        if library.SSL_key_update(tls, int(asks)) != 1 or library.SSL_do_handshake(tls) != 1:
+            return done
+    return times
+
+
+def change_keys_without_end(server: TlsSocket, client: ssl.SSLSocket, said: bytes = b"") -> None:
+    """Each asks for one in return, and nothing of that is read."""
+    while True:
+        change_keys(client, 200, asks=True)
+        with suppress(ssl.SSLWantWriteError):
+            client.send(said)
+        with suppress(BlockingIOError):
+            server.recv(100)
 
 
 def test_what_the_kernel_does_not_take_is_sent_next(pair: Pair):

@@ -13,11 +13,13 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
+from pushserver.core import deflate
 from pushserver.core.close_codes import CloseCode
 from pushserver.core.frames import Close, Event, Ping, Text, close_frame, text_frame
 from pushserver.delivery.connection import Connection
 from pushserver.web import transport as module
-from pushserver.web.transport import SocketOptions, SocketTransport
+from pushserver.web.tls import RECORD_BYTES
+from pushserver.web.transport import SocketOptions, SocketTransport, read_some
 from tests.core.client_frames import CLOSE, CONTINUATION, PING, TEXT
 from tests.core.client_frames import client as client_frame
 from tests.pod import eventually
@@ -561,6 +563,48 @@ async def test_what_comes_compressed_is_taken_in_portions_that_hold_nobody_up(li
     await at.heard(count)
     assert sum(portions) == count * 65_536
     assert max(portions) <= 1024 * 1100
+
+
+@pytest.mark.gen_test
+async def test_a_whole_record_of_what_is_compressed_is_taken_in_portions_with_turns_for_others(
+    line: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket with TLS brings at least a record; what is behind it is not lost, nor its end."""
+    bomb = client_frame(TEXT | 0x40, deflated(b" " * 65_536))
+    count = 16_384 // len(bomb)
+    monkeypatch.setattr(module, "read_some", lambda sock, most: read_some(sock, RECORD_BYTES))
+    at = line(inflates=True)
+    portions: list[int] = []
+    at.owner.on_events = lambda events: portions.append(sum(len(event.payload) for event in events))  # type: ignore[union-attr] # texts
+    at.client.sendall(bomb * count + client_frame(TEXT | 0x40, deflated(b"the last")))
+    await at.heard(count + 1)
+    assert max(portions) <= 1024 * 1100
+    assert at.owner.events[-1] == Text(b"the last")
+    at.client.sendall(client_frame(PING, b"still here"))
+    await at.heard(count + 2)
+    at.client.close()
+    await at.ended()
+
+
+@pytest.mark.gen_test
+async def test_who_is_cut_within_a_record_is_not_read_on(line: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "read_some", lambda sock, most: read_some(sock, RECORD_BYTES))
+    at = line(inflates=True)
+    at.owner.on_events = lambda events: at.transport.abort()
+    at.client.sendall(client_frame(PING, b"1" * 100) * 50)
+    await at.ended()
+    assert 0 < at.owner.frames < 50
+
+
+@pytest.mark.gen_test
+async def test_bombs_behind_our_close_are_not_inflated(line: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    inflated: list[int] = []
+    at = line(inflates=True)
+    at.transport.close(1012, "")
+    monkeypatch.setattr(deflate, "inflate", lambda payload, most: inflated.append(most) or payload)
+    at.client.sendall(client_frame(TEXT | 0x40, deflated(b" " * 65_536)) * 100 + BYE)
+    await at.ended()
+    assert inflated == []
 
 
 def deflated(payload: bytes) -> bytes:

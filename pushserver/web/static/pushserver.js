@@ -20,6 +20,7 @@ const TOKEN_MS = 30_000; // how long `token()` may take
 const CONNECT_MS = 20_000; // from the handshake to `welcome`
 const QUIET_MS = 60_000; // after so long without a frame the path is asked whether it is there
 const PONG_MS = 5_000; // and has to answer within this
+const REFRESH_MIN_MS = 1_000; // with a clock that is wrong every token may seem to be nearly over
 const REFRESH_AGAIN_MS = 5_000; // after a refresh that failed
 const ACK_MS = 50; // acks that come within it share a frame: the server bounds frames a second
 const MAX_ACKS = 256; // ids in one frame
@@ -41,7 +42,7 @@ export class Client {
   #retry = RETRY;
   #ceiling = RETRY.min_ms;
   #heardAt = 0;
-  #working = new Set(); // with ack: ids whose listeners are not done
+  #working = new Set(); // with ack: ids of this user whose listeners are not done
   #unacked = [];
   #timers = {};
   #page = null; // ends the listening to the page
@@ -189,11 +190,12 @@ export class Client {
     const isFirst = !this.#welcomed;
     this.#welcomed = true;
     this.#stop("connect");
-    this.#seen.of(welcome.user);
+    if (this.#seen.of(welcome.user)) this.#working = new Set();
     // By this machine's clock, which may be wrong: then the token expires, and 4401 says so.
     this.#expires = welcome.expires * 1000;
     const left = this.#expires - Date.now();
-    if (this.#askToken && left > 0) this.#later("refresh", left * between(0.7, 0.9), () => this.#refresh());
+    const due = Math.max(left * between(0.7, 0.9), REFRESH_MIN_MS);
+    if (this.#askToken && left > 0) this.#later("refresh", due, () => this.#refresh());
     if (isFirst) {
       this.#listenForQuiet();
       this.#to("open");
@@ -226,10 +228,10 @@ export class Client {
       this.#remember(id);
       this.#emit("message", { id, time, content });
     } else if (!this.#working.has(id)) {
-      this.#working.add(id);
+      const working = this.#working.add(id);
       const isDone = await this.#emit("message", { id, time, content });
-      this.#working.delete(id);
-      if (!isDone) return;
+      working.delete(id);
+      if (!isDone || working !== this.#working) return; // it was another user's, who may have one of this id
       this.#remember(id);
       this.#acknowledge(id);
     }
@@ -406,12 +408,13 @@ class Seen {
     this.#report = report;
   }
 
-  /** From now on it is this user's: the same id may have been sent to another, too. */
+  /** From now on it is this user's: the same id may have been sent to another, too. True if it was another's. */
   of(user) {
-    if (user === this.#user) return;
+    if (user === this.#user) return false;
     this.save();
     this.#user = user;
     this.#ids = new Set(this.#stored());
+    return true;
   }
 
   has(id) {
