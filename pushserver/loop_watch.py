@@ -67,6 +67,7 @@ async def watch_loop(metrics: Metrics, connections: Callable[[], int]) -> None:
         open_now = connections()
         if open_now >= frozen + FREEZE_EVERY:
             # Connections live long and make no cycles: a collection need not walk them, which takes
-            # longer than the loop may be held.
+            # longer than the loop may be held. What is garbage by then must not be kept for ever.
+            gc.collect()
             gc.freeze()
         frozen = open_now if open_now >= frozen + FREEZE_EVERY else min(frozen, open_now)
