@@ -59,17 +59,16 @@ class WatchedSelector(selectors.DefaultSelector):
 async def watch_loop(metrics: Metrics, connections: Callable[[], int]) -> None:
     """Measure for ever how late the loop's timers are, and keep collections of garbage from holding it."""
     loop = asyncio.get_running_loop()
-    frozen = before = 0
+    frozen = 0
     while True:
         due = loop.time() + LAG_EVERY_S
         await asyncio.sleep(LAG_EVERY_S)
         metrics.loop_lag.observe(max(0.0, loop.time() - due))
         open_now = connections()
-        if open_now >= frozen + FREEZE_EVERY and open_now == before:
-            # Connections live long and make no cycles: a collection need not walk them, which takes
-            # longer than the loop may be held. Only while none comes: of a handshake under way that fails
-            # cycles are left, and those that the collector is told to leave alone stay for ever.
+        if open_now >= frozen + FREEZE_EVERY:
+            # Connections live long and make no cycles: a collection need not walk them, which takes longer
+            # than the loop may be held. What is garbage already must not be frozen with them.
             gc.collect()
             gc.freeze()
             frozen = open_now
-        frozen, before = min(frozen, open_now), open_now
+        frozen = min(frozen, open_now)

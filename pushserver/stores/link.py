@@ -145,7 +145,10 @@ class Link(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed."""
-        # redis-py's streams are told as well: somebody may wait for their end.
-        self._streams.connection_lost(exc)
+        # redis-py's streams are told as well: somebody may wait for their end. Not what ended it: they would
+        # keep it, and from its traceback hangs all that travelled.
+        self._streams.connection_lost(None)
         self.cut(exc if isinstance(exc, OSError) else redis_errors.ConnectionError("the connection was lost"))
         self.gone.set()
+        # A circle: the reader knows a method of ours. What nobody uses any more goes at once.
+        del self._reader

@@ -80,7 +80,11 @@ class Pool(BlockingConnectionPool):
         self.give_back(link)
         result = outcome if isinstance(outcome, BaseException) else outcome[0]
         if isinstance(result, BaseException):
-            raise result
+            try:
+                raise result
+            finally:
+                # Its traceback knows this frame: the circle would keep the link and its buffer.
+                del result, outcome, link
         return result
 
     def leads_right(self, connection: Any) -> bool:
