@@ -84,7 +84,7 @@ class Pool(BlockingConnectionPool):
                 raise result
             finally:
                 # Its traceback knows this frame: the circle would keep the link and its buffer.
-                del result, outcome, link
+                del result, outcome, answer, link
         return result
 
     def leads_right(self, connection: Any) -> bool:

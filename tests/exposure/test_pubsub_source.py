@@ -12,8 +12,8 @@ import pytest
 from pushserver.core.errors import SourceError
 from pushserver.core.metrics import Metrics
 from pushserver.exposure.event import Event
-from pushserver.exposure.pubsub_source import PubSubSource
-from pushserver.exposure.pubsub_subscription import PubSubSubscription
+from pushserver.exposure.pubsub_source import PULLS, PubSubSource
+from pushserver.exposure.pubsub_subscription import FIRST_DEADLINE_S, PubSubSubscription
 from pushserver.exposure.pubsub_topic import PubSubTopic
 from pushserver.exposure.source import Delivery
 from tests.engines.pubsub_emulator import PubSubEmulator
@@ -50,9 +50,14 @@ async def on_stage(emulator: PubSubEmulator) -> AsyncIterator[Stage]:
     await stage.publisher.close()
 
 
+AFTER_PULLS_S = 10.0 + PULLS * FIRST_DEADLINE_S
+"""The emulator may hand messages to a pull that was cancelled when its source closed, and to the next of them
+again: they come when their time is up."""
+
+
 async def receive(source: PubSubSource, count: int) -> list[Delivery]:
     found: list[Delivery] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(AFTER_PULLS_S):
         while len(found) < count:
             found += await source.receive()
     return found

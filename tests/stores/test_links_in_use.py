@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from pushserver.stores.commands import Commands
 from tests.engines.redis_server import RedisServer
 from tests.engines.redis_tls import RedisTls
 from tests.engines.scripted_redis import HANG_UP, ScriptedRedis
+from tests.garbage import circles
 from tests.pod import eventually
 from tests.stores.engines import commands_of
 
@@ -101,6 +103,31 @@ async def test_an_idle_connection_that_the_engine_closes_fails_nobody(redis_serv
         [node] = commands._lanes.all
         await eventually(lambda: not node.ordinary._pool._links)
         assert await commands.call("PING") == b"PONG"
+
+
+@pytest.mark.parametrize("side", ["ours", "the engine's"])
+@pytest.mark.gen_test
+async def test_what_travelled_on_a_connection_that_is_lost_needs_no_collector(
+    side: str, redis_server: RedisServer
+) -> None:
+    """What it is told to leave alone while a command travels would stay for ever."""
+    async with commands_of(redis_server.url) as commands:
+        await commands.call("PING")
+        [node] = commands._lanes.all
+        [link] = node.ordinary._pool._links
+        with circles() as found:
+            sent = asyncio.ensure_future(outcomes(commands, 10))
+            # Asked for, and not written yet.
+            await asyncio.sleep(0)
+            if side == "ours":
+                link._transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
+            else:
+                with redis_server.client() as redis:
+                    redis.client_kill_filter(_type="normal", skipme=True)
+            assert kinds(await sent) == ["connection"] * 10
+            await link.gone.wait()
+            del link, sent
+        assert not found
 
 
 @pytest.mark.gen_test
