@@ -48,14 +48,15 @@ class _Begun(Generic[_T]):
 
     def __await__(self) -> Generator[Any, Any, _T]:
         while self._result is None:
-            waits_for, self._waits_for = self._waits_for, None
+            # In no variable of this frame: the future's error would know the frame by its traceback, and
+            # the frame the future: a circle, with all that waited.
             try:
-                if not asyncio.isfuture(waits_for):
-                    yield waits_for
+                if not asyncio.isfuture(self._waits_for):
+                    yield self._waits_for
                 # What was answered in the same moment as another needs no turn of the loop.
-                elif not waits_for.done():
-                    waits_for._asyncio_future_blocking = True
-                    yield waits_for
+                elif not self._waits_for.done():
+                    self._waits_for._asyncio_future_blocking = True
+                    yield self._waits_for
             except BaseException as error:
                 self._go_on(self._coroutine.throw, error)
             else:
@@ -63,6 +64,7 @@ class _Begun(Generic[_T]):
         return self._result[0]
 
     def _go_on(self, step: Callable[[Any], Any], value: Any) -> None:
+        self._waits_for = None
         try:
             waits_for = self._waits_for = step(value)
         except StopIteration as end:
@@ -71,3 +73,6 @@ class _Begun(Generic[_T]):
             if asyncio.isfuture(waits_for):
                 # As a task has it: the mark says that somebody is about to wait, which is not yet so.
                 waits_for._asyncio_future_blocking = False
+        finally:
+            # An error that was thrown in would know this frame as well.
+            del value
