@@ -39,8 +39,7 @@ async def come_in_vain(pod: Pod, redis: RedisServer) -> None:
     async def come(user: str) -> bool:
         try:
             client = await pod.connect(user)
-        except Refused as refused:
-            assert refused.status == 503
+        except Refused:
             return False
         client.vanish()
         return True
