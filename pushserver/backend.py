@@ -91,6 +91,7 @@ class BackendPublisher:
                 users=tuple(dict.fromkeys(map(check_username, users))),
                 categories=None if users else target,
                 offline=offline,
+                id_is_new=not message_id,
             )
         )
 
@@ -132,6 +133,7 @@ async def _opened(settings: Settings, redis_url: str) -> AsyncIterator[Backend]:
     tasks = Tasks(metrics)
     feeds = Feeds(stores.feeds, stores.presence, metrics, tasks)
     try:
+        await stores.commands.learn_nodes()
         stores.clock.adjust(await stores.leases.now_ms())
         publisher = build_publisher(settings, stores, feeds, metrics)
         users = build_users(settings, stores, feeds, None)

@@ -63,6 +63,7 @@ async def _publish_some(publisher: Publisher, seeds: Seeds, user: str, numbers: 
                 dump({"number": number, "text": _filled_in(seeds.text, number, user)}),
                 seeds.ttl_s,
                 (user,),
+                id_is_new=True,
             )
         )
         for number in numbers

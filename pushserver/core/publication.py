@@ -31,6 +31,8 @@ class Publication:
     """None if it is for `users`."""
     offline: bool = True
     """False: for those only who are live right now; stored nowhere."""
+    id_is_new: bool = False
+    """The id was made for this call: no earlier one can have stored anything under it."""
 
     @property
     def digest(self) -> str:

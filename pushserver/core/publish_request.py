@@ -69,6 +69,7 @@ def parse_publish(body: bytes, rules: PublishRules, new_id: Callable[[], str]) -
         users=users,
         categories=categories,
         offline=_flag("offline", given.get("offline", "true")),
+        id_is_new="id" not in given,
     )
 
 

@@ -36,6 +36,8 @@ MAX_TIME_DIGITS = 13
 OUTLIVES_S = 60
 """So long the record of a publish outlives the ids remembered with the inboxes, which are written after it:
 an id that is free for another message is remembered nowhere any more."""
+_Outcomes = list[Appended | StoreError]
+"""Of the appends to some inboxes, in their order."""
 _LOG = ("",)
 """Stands for the log where inboxes are named; no user is called so."""
 
@@ -94,24 +96,31 @@ class Publisher:
             )
         places = [self._order.place(inboxes) for inboxes in _inboxes(publication)]
         try:
-            record = await self._contents.publish(publication, self._idempotency_s + OUTLIVES_S)
+            recording = self._contents.publish(publication, self._idempotency_s + OUTLIVES_S)
+            ahead = await self._append_behind(publication, places)
+            record = await recording
             text = f"{head}{record.queued_at}{tail}".encode()
             if publication.offline:
-                return await self._store(publication, record, text, places)
+                return await self._store(publication, record, text, places, ahead)
             return await self._to_the_live(publication, record, text)
         finally:
             for place in places:
                 place.leave()
 
     async def _store(
-        self, publication: Publication, record: PublishRecord, text: bytes, places: Sequence[Place]
+        self,
+        publication: Publication,
+        record: PublishRecord,
+        text: bytes,
+        places: Sequence[Place],
+        ahead: _Outcomes | None,
     ) -> Published:
         # A repeat may say a stored text in other words: whoever needs it reads what is stored.
         small = record.new and len(text) <= self._inline_bytes
         expires_at = record.queued_at + publication.ttl_s * 1000
         if publication.categories is None:
             inlined = (text, expires_at) if small else None
-            return await self._to_users(publication, record, inlined, places)
+            return await self._to_users(publication, record, inlined, places, ahead)
         inline = text.decode() if small else ""
         await places[0].come()
         appending = asyncio.ensure_future(
@@ -133,12 +142,17 @@ class Publisher:
     # -- to users
 
     async def _to_users(
-        self, publication: Publication, record: PublishRecord, inline: Text | None, places: Sequence[Place]
+        self,
+        publication: Publication,
+        record: PublishRecord,
+        inline: Text | None,
+        places: Sequence[Place],
+        ahead: _Outcomes | None,
     ) -> Published:
         new = online = 0
         for place in places:
             users = place.inboxes
-            appended = await self._append(place, publication, had_it=record.accepted)
+            appended, ahead = ahead or await self._append(place, publication, had_it=record.accepted), None
             stored = [one for one in appended if isinstance(one, Appended)]
             new += sum(one.new for one in stored)
             online += sum(bool(one.pods) for one in stored)
@@ -155,9 +169,17 @@ class Publisher:
                 await noted
         return Published(publication.id, not new, len(publication.users), online)
 
-    async def _append(
-        self, place: Place, publication: Publication, *, had_it: bool
-    ) -> list[Appended | StoreError]:
+    async def _append_behind(self, publication: Publication, places: Sequence[Place]) -> _Outcomes | None:
+        """Append to the first inboxes without waiting for the content's answer, which saves a round trip.
+
+        Only of an id that nothing on record can refuse, where the engine carries the append out behind the
+        content. If just the content fails, what was appended is an id behind which nothing is.
+        """
+        if not (publication.id_is_new and publication.users and places and self._contents.comes_first):
+            return None
+        return await self._append(places[0], publication, had_it=False)
+
+    async def _append(self, place: Place, publication: Publication, *, had_it: bool) -> _Outcomes:
         await place.come()
         # All are waited for: those that were stored are hinted at, also when another was not.
         appending = self._inbox.append_to_all(place.inboxes, publication.id, publication.ttl_s, had_it=had_it)
@@ -168,7 +190,7 @@ class Publisher:
         self,
         users: Sequence[str],
         message_id: str,
-        appended: list[Appended | StoreError],
+        appended: _Outcomes,
         inline: Text | None,
     ) -> None:
         """Hint at all that waits, also at what an earlier call appended: perhaps it was never hinted at."""

@@ -122,6 +122,18 @@ class Commands:
         """
         return self._send(self._script(name, keys, args, publishes=True))
 
+    @property
+    def in_one_order(self) -> bool:
+        """Whether that order holds whatever their slots are, for there is one node."""
+        return isinstance(self._lanes, OneEngine)
+
+    async def learn_nodes(self) -> None:
+        """Learn which node of a cluster has which slot, if one answers.
+
+        Who publishes without knowing it is sent elsewhere by the first answers, and out of order.
+        """
+        await self._lanes.every()
+
     async def on_each_node(self, *args: Argument) -> list[Any]:
         """Send a command without a key to every node of the engine; an answer for each, in no order."""
         loop = asyncio.get_running_loop()

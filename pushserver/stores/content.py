@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,24 @@ class PublishRecord:
     """An earlier call was completed: everybody named had it then."""
 
 
+class _Recording(Awaitable[PublishRecord]):
+    """A publish on its way. No coroutine, for one that nobody awaits in the end is complained about."""
+
+    __slots__ = ("_answer", "_message_id")
+
+    def __init__(self, message_id: str, answer: Awaitable[Any]) -> None:
+        self._message_id = message_id
+        self._answer = answer
+
+    def __await__(self) -> Generator[Any, None, PublishRecord]:
+        status, queued_at, accepted = yield from self._answer.__await__()
+        if status == _REUSED:
+            raise IdReusedError(self._message_id)
+        if status == _RECALLED:
+            raise RecalledError(self._message_id)
+        return PublishRecord(status == _NEW, status == _SENT, queued_at, accepted == 1)
+
+
 class ContentStore:
     """Reads and writes contents, and the records of their publishes."""
 
@@ -59,11 +77,17 @@ class ContentStore:
             return None
         return StoredContent(text, expiry if expiry >= 0 else None)
 
-    async def publish(self, publication: Publication, record_ttl_s: int) -> PublishRecord:
+    @property
+    def comes_first(self) -> bool:
+        """Whether an append that is asked for behind `publish` is carried out behind it, too."""
+        return self._commands.in_one_order
+
+    def publish(self, publication: Publication, record_ttl_s: int) -> Awaitable[PublishRecord]:
         """Write content (unless it is live only) and publish record, once for each id.
 
-        The record counts for `record_ttl_s` at least, and as long as the content; then it is kept for
-        `record_s`, to explain what became of the message. Raises `IdReusedError` or `RecalledError`.
+        On its way before it is awaited. The record counts for `record_ttl_s` at least, and as long as the
+        content; then it is kept for `record_s`, to explain what became of the message. Raises `IdReusedError`
+        or `RecalledError`.
         """
         message_id, ttl_s = publication.id, publication.ttl_s
         head, tail = message_parts(message_id, publication.content)
@@ -78,12 +102,7 @@ class ContentStore:
             len(publication.users),
             self._record_s,
         ]
-        status, queued_at, accepted = await self._commands.publish("message_publish", keys, arguments)
-        if status == _REUSED:
-            raise IdReusedError(message_id)
-        if status == _RECALLED:
-            raise RecalledError(message_id)
-        return PublishRecord(status == _NEW, status == _SENT, queued_at, accepted == 1)
+        return _Recording(message_id, self._commands.publish("message_publish", keys, arguments))
 
     def accepted(self, message_id: str, now_ms: int) -> Awaitable[Any]:
         """Everybody that the message names has it now. Twice is once. On its way before it is awaited."""

@@ -223,6 +223,55 @@ async def test_what_the_cap_evicts_is_counted(bench: Bench) -> None:
     assert bench.counted("evicted") == 3
 
 
+# -- of an id that is new
+
+
+def new_message(message_id: str) -> Publication:
+    return replace(to_users(["alice"], 1, message_id), id_is_new=True)
+
+
+async def round_trips(bench: Bench, publication: Publication) -> float:
+    before = bench.counted("redis_round_trips")
+    await bench.publish(publication)
+    return bench.counted("redis_round_trips") - before
+
+
+@pytest.mark.gen_test
+async def test_a_new_id_is_stored_in_one_round_trip_with_its_content(bench: Bench) -> None:
+    assert await bench.publish(to_users(["alice"], 1, "m-1"))
+    assert await round_trips(bench, to_users(["alice"], 1, "m-2")) == 3
+    assert await round_trips(bench, new_message("m-3")) == 2
+    assert await bench.inbox("alice") == ["m-1", "m-2", "m-3"]
+    assert (await bench.content("m-3"))["content"] == 1
+
+
+@pytest.mark.gen_test
+async def test_new_ids_and_others_keep_their_order(bench: Bench) -> None:
+    ids = [f"m-{number:02}" for number in range(50)]
+    messages = [to_users(["alice"], 1, one) for one in ids]
+    await asyncio.gather(
+        *(bench.publish(replace(one, id_is_new=number % 3 > 0)) for number, one in enumerate(messages))
+    )
+    assert await bench.inbox("alice") == ids
+
+
+@pytest.mark.gen_test
+async def test_a_new_id_that_could_not_be_appended_is_told_and_completed_by_a_repeat(bench: Bench) -> None:
+    refuse(bench.commands, "inbox_append", times=1)
+    with pytest.raises(StoreUnavailableError):
+        await bench.publish(new_message("m-1"))
+    assert await bench.inbox("alice") == []
+    assert await bench.publish(to_users(["alice"], 1, "m-1")) == Published("m-1", False, users=1, online=0)
+    assert await bench.inbox("alice") == ["m-1"]
+
+
+@pytest.mark.gen_test
+async def test_a_new_id_whose_content_could_not_be_stored_is_told(bench: Bench) -> None:
+    refuse(bench.commands, "message_publish", times=1)
+    with pytest.raises(StoreUnavailableError):
+        await bench.publish(new_message("m-1"))
+
+
 # -- a repeat
 
 

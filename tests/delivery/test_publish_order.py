@@ -25,8 +25,9 @@ IDS = [f"m-{number:03}" for number in range(100)]
 
 @pytest.fixture
 def clustered(io_loop: IOLoop, redis_cluster: RedisCluster, metrics: Metrics) -> Iterator[Stores]:
-    """Stores on a cluster of three masters."""
+    """Stores on a cluster of three masters that know, as those of a started pod do, who has which slot."""
     built = build_stores(settings(redis_cluster.url), redis_cluster.url, "pod-1", metrics)
+    io_loop.run_sync(built.commands.learn_nodes)
     yield built
     io_loop.run_sync(built.close)
 
