@@ -36,6 +36,18 @@ class Histogram(Collector):
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count some values; cheaper than one by one where they are much alike. None of them is no value."""
+        bounds = self._bounds
+        if values and (lowest := min(values)) >= 0.0:
+            bucket = bisect_left(bounds, lowest)
+            if max(values) <= bounds[bucket]:
+                self._counts[bucket] += len(values)
+                self._sum += sum(values)
+                return
+        for value in values:
+            self.observe(value)
+
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """What the registry asks for."""
         counts = list(self._counts)

@@ -39,6 +39,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
+_LIVE = State.LIVE
 _NONE: dict[str, tuple[Sent, int]] = {}
 _UNKNOWN: tuple[None, int] = (None, 0)
 
@@ -101,7 +102,7 @@ class Connection:
         self.user = user
         self.categories = categories
         self.client_ip = client_ip
-        self._exposure_part = ""
+        self._exposure_part = b""
         self.expires_at = expires_at
         self.transport = transport
         self.ack_mode = ack_mode
@@ -148,10 +149,10 @@ class Connection:
     def change_categories(self, categories: Categories) -> None:
         """What the Manager calls when it moves the connection; exposures tell the new ones from now on."""
         self.categories = categories
-        self._exposure_part = ""
+        self._exposure_part = b""
 
     @property
-    def exposure_part(self) -> str:
+    def exposure_part(self) -> bytes:
         """User, connection, address and categories as an exposure repeats them; encoded once it is needed."""
         part = self._exposure_part
         if not part:
@@ -221,32 +222,35 @@ class Connection:
         or its window has no room for all of it. Else the monotonic second by which a ping is to go out, if
         none was planned before; 0 if nothing is to be planned.
         """
-        window, receipts, sent = self._window, self._receipts, self.sent
-        unconfirmed = self.unconfirmed + batch.count
+        window, receipts, sent, only = self._window, self._receipts, self.sent, batch.only
+        count, size = self.unconfirmed + batch.count, self.unconfirmed_bytes + batch.size
+        most = window.messages
         if (
-            self.state is not State.LIVE
+            self.state is not _LIVE
             or self.log_at >= batch.first
             or self.ack_mode
             or self.suspect
-            or unconfirmed > window.messages
-            or self.unconfirmed_bytes + batch.size > window.bytes
-            or len(sent) + batch.count > 2 * window.messages
-            or (sent and not batch.by_id.keys().isdisjoint(sent))
+            or count > most
+            or size > window.bytes
+            or len(sent) + batch.count > 2 * most
+            or (only.id in sent if only is not None else not batch.by_id.keys().isdisjoint(sent))
         ):
             return None
-        sent.update(batch.by_id)
+        if only is not None:
+            sent[only.id] = only
+        else:
+            sent.update(batch.by_id)
         if self.unconfirmed == 0:
             self.waits_since = now
-        self.unconfirmed = unconfirmed
-        self.unconfirmed_bytes += batch.size
+        self.unconfirmed, self.unconfirmed_bytes = count, size
         self.log_at = batch.last
         planned = receipts.ping_by
         frames = batch.deflated(self.deflates_up_to) if self.deflates_up_to else batch.frames
-        ping_by, rides_until = planned or self._ping_by(now), now + window.log_confirm_s * RIDE_SHARE
-        if receipts.take(batch.items, batch.size, ping_by, rides_until):
+        ping_by = planned or self._ping_by(now)
+        if receipts.take(batch.items, batch.size, ping_by, now + window.log_confirm_s * RIDE_SHARE):
             end = self.transport.written + len(frames)
-            self.transport.write(frames + receipts.ping(end, now))
-            return 0.0
+            frames += receipts.ping(end, now)
+            ping_by = 0.0
         self.transport.write(frames)
         return 0.0 if planned else ping_by
 

@@ -16,12 +16,14 @@ Placed = tuple[int, Message]
 class LiveBatch:
     """Messages from the log in its order, and their frames in one piece, to be written as they are."""
 
-    __slots__ = ("_deflated", "_placed", "by_id", "count", "first", "frames", "items", "last", "size")
+    __slots__ = ("_deflated", "_placed", "by_id", "count", "first", "frames", "items", "last", "only", "size")
 
     def __init__(self, placed: Sequence[Placed], now_ms: int) -> None:
         self.items = [Sent(message, position, "live", now_ms) for position, message in placed]
         self.by_id = {sent.id: sent for sent in self.items}
         self.count = len(placed)
+        self.only = self.items[0] if self.count == 1 else None
+        """The message, if there is just one."""
         self.frames = b"".join([message.frame for _, message in placed])
         self.size = len(self.frames)
         """In bytes."""

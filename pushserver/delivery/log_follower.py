@@ -121,8 +121,10 @@ class LogFollower:
             elif (message := messages[one.message_id]) is not None:
                 placed.append(((one.position, message), connections))
         await _compress(placed)
+        # One for all slices: what was sent to many is confirmed, and exposed, as one.
+        batches: dict[int, LiveBatch] = {}
         async for some in slices(await _plan(placed)):
-            self._give(some, placed)
+            self._give(some, placed, batches)
         self._tail.offered = upto
 
     async def _arrive(self, entries: Sequence[LogEntry]) -> list[tuple[Targeted, Sequence[Connection]]]:
@@ -169,16 +171,19 @@ class LogFollower:
             if connection.state is State.LIVE:
                 self._look_again(connection)
 
-    def _give(self, some: Sequence[Meant], placed: Sequence[tuple[Placed, object]]) -> None:
+    def _give(
+        self,
+        some: Sequence[Meant],
+        placed: Sequence[tuple[Placed, object]],
+        batches: dict[int, LiveBatch],
+    ) -> None:
         """Push to some connections what each of them is due, most of them the same."""
-        now_ms, now = self._clock.now_ms(), time.monotonic()
-        batches: dict[int, LiveBatch] = {}
-        pushed = 0
+        now, pushed = time.monotonic(), 0
         for connection, mask in some:
             batch = batches.get(mask)
             if batch is None:
                 due = [one for at, (one, _) in enumerate(placed) if mask >> at & 1]
-                batch = batches[mask] = LiveBatch(due, now_ms)
+                batch = batches[mask] = LiveBatch(due, self._clock.now_ms())
             ping_by = connection.push_live(batch, now)
             if ping_by is None:
                 self._offer(connection, [one for at, (one, _) in enumerate(placed) if mask >> at & 1])

@@ -68,11 +68,16 @@ class Receipts:
 
         So if it is due by the second `ride_until` and none is in flight, or if it is overdue.
         """
-        self._unmarked.extend(items)
+        unmarked = self._unmarked
+        unmarked += items
         self._unmarked_bytes += size
         if not self.ping_by:
             self.ping_by = ping_by
-        return (self.ping_by <= ride_until and not self._marks) or self.overdue
+        if self.ping_by <= ride_until and not self._marks:
+            return True
+        # Mostly neither, and then `overdue` need not be asked.
+        few = len(unmarked) < PING_EVERY_MESSAGES and self._unmarked_bytes < PING_EVERY_BYTES
+        return not few and self.overdue
 
     def tell(self, missed: Missed) -> None:
         """What was missed is told in what is about to be written: the next ping would prove it."""

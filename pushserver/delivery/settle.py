@@ -89,9 +89,7 @@ class Settler:
         self._confirms[proof].inc(len(items))
         self._queue.append(_Settling(connection, items, now, proof))
         self._waiting += len(items)
-        observe = self._metrics.confirm_delay.observe
-        for sent in items:
-            observe((now - sent.pushed_at) / 1000)
+        self._metrics.confirm_delay.observe_all([(now - sent.pushed_at) / 1000 for sent in items])
         if not self._due:
             self._due = True
             self._idle.clear()
@@ -140,15 +138,16 @@ class Settler:
 
         Whether anything is left that came from the inbox.
         """
-        passed = [sent.id for sent in some.items if sent.position != INBOX]
+        left = [sent for sent in some.items if sent.position == INBOX]
+        passed = len(some.items) - len(left)
         if passed:
-            some.connection.forget(passed)
+            some.connection.forget([sent.id for sent in some.items if sent.position != INBOX])
             self._on_log_settled(some.connection)
-            self._metrics.log_settled.inc(len(passed))
-            self._waiting -= len(passed)
-            some.items = [sent for sent in some.items if sent.position == INBOX]
+            self._metrics.log_settled.inc(passed)
+            self._waiting -= passed
+            some.items = left
             self._over([])
-        return bool(some.items)
+        return bool(left)
 
     def _over(self, batch: Sequence[_Settling]) -> None:
         for some in batch:

@@ -12,13 +12,13 @@ from pushserver.core.categories import KINDS, parse_categories
 from pushserver.core.errors import InvalidEventError, InvalidNameError
 from pushserver.core.jsontext import dump, parse_quick
 from pushserver.core.names import check_message_id, check_pod_name, check_username
-from pushserver.exposure.event import MAX_CHARACTERS, MAX_EXPOSURES, event_id
+from pushserver.exposure.event import MAX_BYTES, MAX_EXPOSURES, event_id
 from pushserver.exposure.record import CategorySet, Record
 
 __all__ = ["MAX_EVENT_BYTES", "Decoder"]
 
 SCHEMA = 1
-MAX_EVENT_BYTES = 4 * MAX_CHARACTERS + 64 * 1024
+MAX_EVENT_BYTES = 4 * MAX_BYTES + 64 * 1024
 """Bytes of an event at most; no pod writes a larger one. Bounds what parsing it may take."""
 
 MAX_SETS = 10_000

@@ -26,8 +26,8 @@ Proof = Literal["pong", "ack"]
 MAX_EXPOSURES = 1000
 """Exposures in an event at most."""
 
-MAX_CHARACTERS = 1024 * 1024
-"""Characters of exposures in an event at most, so at most 4 MiB: Pub/Sub takes 10 MB in a message.
+MAX_BYTES = 1024 * 1024
+"""Bytes of exposures in an event at most: Pub/Sub takes 10 MB in a message.
 
 One exposure is always far below that: its categories are bounded where they are parsed.
 """
@@ -63,7 +63,7 @@ class Pushed(Protocol):
 class Confirmed:
     """Messages that one connection confirmed together: each of them is an exposure."""
 
-    connection: str
+    connection: bytes
     """The connection's part of the JSON, from `connection_part`."""
     messages: Sequence[Pushed]
     confirmed_at: int
@@ -103,45 +103,82 @@ class Event:
         return {"schema": "1", "message_id": self.message_id, "pod": self.pod, "count": str(self.count)}
 
 
-def connection_part(username: str, connection_id: str, client_ip: str, categories: Categories) -> str:
+def connection_part(username: str, connection_id: str, client_ip: str, categories: Categories) -> bytes:
     """The JSON that opens each exposure of a connection, to be kept with it; closed by `build_events`."""
     known = {"username": username, "connection": connection_id, "client_ip": client_ip}
-    return dump({**known, "categories": categories})[:-1]
+    return dump({**known, "categories": categories})[:-1].encode()
 
 
 def build_events(confirmed: Iterable[Confirmed], pod: str) -> list[Event]:
-    """Events of at most 1000 exposures of one message each, in the order the messages first occur."""
-    groups: defaultdict[tuple[str, str, int], list[str]] = defaultdict(list)
+    """Events of at most 1000 exposures of one message each, in the order the messages first occur.
+
+    What many connections confirmed alike (the same objects, in the same order) is put together once for all
+    of them: of a broadcast an exposure costs little more than the copying of its bytes.
+    """
+    alike: defaultdict[tuple[Pushed, ...], list[Confirmed]] = defaultdict(list)
     for some in confirmed:
-        head = f'{some.connection},"pushed_at":'
-        tail = f',"confirmed_at":{some.confirmed_at},"proof":"{some.proof}"}}'
-        for one in some.messages:
-            groups[one.id, one.source, one.queued_at].append(f"{head}{one.pushed_at}{tail}")
+        alike[tuple(some.messages)].append(some)
+    groups: defaultdict[tuple[str, str, int], list[_Part]] = defaultdict(list)
+    for messages, shown in alike.items():
+        for pieces, size in _pieces(shown):
+            for one in messages:
+                groups[one.id, one.source, one.queued_at].append((b"%d" % one.pushed_at, pieces, size))
     return [
-        _event(message_id, pod, source, queued_at, part)
-        for (message_id, source, queued_at), texts in groups.items()
-        for part in _parts(texts)
+        _event(message_id, pod, source, queued_at, some)
+        for (message_id, source, queued_at), parts in groups.items()
+        for some in ([parts] if len(parts) == 1 else _in_events(parts))
     ]
 
 
-def _parts(texts: list[str]) -> Iterator[list[str]]:
-    """Cut into parts that fit into an event each."""
-    start = size = 0
-    for end, text in enumerate(texts):
-        if end - start == MAX_EXPOSURES or (size + len(text) > MAX_CHARACTERS and end > start):
-            yield texts[start:end]
-            start, size = end, 0
-        size += len(text)
-    yield texts[start:]
+_Part = tuple[bytes, list[bytes], int]
+"""Exposures of one message that was pushed to all at this time: pieces and their size, from `_pieces`."""
 
 
-def _event(message_id: str, pod: str, source: str, queued_at: int, texts: list[str]) -> Event:
+def _pieces(shown: Sequence[Confirmed]) -> list[tuple[list[bytes], int]]:
+    """The pieces of these exposures and their size, in parts that fit into an event each."""
+    found: list[tuple[list[bytes], int]] = []
+    pieces: list[bytes] = []
+    size, tail, proofs = 0, b"", _PROOFS
+    for some in shown:
+        piece = b'%b%b,"pushed_at":' % (tail, some.connection)
+        if pieces and (len(pieces) == MAX_EXPOSURES or size + len(piece) > MAX_BYTES):
+            found.append(([*pieces, tail[:-1]], size))
+            pieces, size, piece = [], 0, piece[len(tail) :]
+        pieces.append(piece)
+        size += len(piece)
+        tail = b',"confirmed_at":%d,"proof":"%b"},' % (some.confirmed_at, proofs[some.proof])
+    pieces.append(tail[:-1])
+    found.append((pieces, size))
+    return found
+
+
+_PROOFS: dict[Proof, bytes] = {"pong": b"pong", "ack": b"ack"}
+
+
+def _in_events(parts: Sequence[_Part]) -> Iterator[Sequence[_Part]]:
+    """Cut into what fits into an event each."""
+    start = size = exposures = 0
+    for end, (_, pieces, grown) in enumerate(parts):
+        count = len(pieces) - 1
+        if end > start and (exposures + count > MAX_EXPOSURES or size + grown > MAX_BYTES):
+            yield parts[start:end]
+            start, size, exposures = end, 0, 0
+        size += grown
+        exposures += count
+    yield parts[start:]
+
+
+def _event(message_id: str, pod: str, source: str, queued_at: int, parts: Sequence[_Part]) -> Event:
     # Ids and pod names need no escaping: core.names lets nothing pass that JSON would escape.
-    text = (
+    head = (
         f'{{"schema":1,"message_id":"{message_id}","pod":"{pod}","source":"{source}",'
-        f'"queued_at":{queued_at},"exposures":[{",".join(texts)}]}}'
+        f'"queued_at":{queued_at},"exposures":['
     )
-    return Event(message_id, pod, len(texts), text.encode())
+    count, texts = -len(parts), []
+    for pushed_at, pieces, _ in parts:
+        count += len(pieces)
+        texts.append(pushed_at.join(pieces))
+    return Event(message_id, pod, count, b"%b%b]}" % (head.encode(), b",".join(texts)))
 
 
 def event_id(message_id: str, username: str, connection_id: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Histogram as LibraryHistogram
 
@@ -34,3 +35,16 @@ def test_what_two_clocks_make_negative_counts_as_nothing() -> None:
     one.observe(-5.0)
     assert registry.get_sample_value("wait_seconds_bucket", {"le": "0.001"}) == 1
     assert registry.get_sample_value("wait_seconds_sum") == 0.0
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[], [0.2], [0.2, 0.3, 0.5], [0.4, 0.6], [0.0, 1e9], [-1.0, 0.2], [20.0, 30.0], [0.5, 0.5000001]],
+)
+def test_some_at_once_count_as_one_by_one(values: list[float]) -> None:
+    together, single = CollectorRegistry(), CollectorRegistry()
+    Histogram("wait_seconds", "How long", together, BOUNDS).observe_all(values)
+    one = Histogram("wait_seconds", "How long", single, BOUNDS)
+    for value in values:
+        one.observe(value)
+    assert lines(together) == lines(single)

@@ -142,7 +142,7 @@ def test_changed_categories_count_at_once_and_completely() -> None:
     assert manager.matching({"vip": ("2",)}) == [moved]
     assert manager.matching({"hall": ("9",)}) == []
     assert moved.categories == {"vip": ("2",)}
-    assert '"vip":["2"]' in moved.exposure_part
+    assert b'"vip":["2"]' in moved.exposure_part
 
 
 def test_who_has_gone_leaves_nothing_behind() -> None:

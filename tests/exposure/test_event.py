@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -65,10 +66,34 @@ def test_exposures_are_grouped_by_message_source_and_time_in_order_of_their_firs
     ]
 
 
+def test_what_many_confirmed_alike_is_what_each_would_have_made() -> None:
+    """A broadcast's messages are the same objects for all: they are put together once."""
+    first, second = (
+        an_exposure(message_id=one, pushed_at=n).messages[0] for n, one in enumerate(["m-1", "m-2"])
+    )
+    shown = [
+        replace(an_exposure(f"user-{n}", f"c-{n}", confirmed_at=n), messages=[first, second][n % 2 :])
+        for n in range(2001)
+    ]
+    alone = [replace(one, messages=[message]) for one in shown for message in one.messages]
+    together = build_events(shown, "pod-1")
+    assert [event.count for event in together] == [1000, 1, 1000, 1, 1000]
+    assert all_of(together) == all_of(build_events(alone, "pod-1"))
+
+
+def all_of(events: list[Event]) -> set[tuple[object, ...]]:
+    return {
+        (event.message_id, *(shown[name] for name in ("username", "connection", "pushed_at", "confirmed_at")))
+        for event in events
+        for shown in exposures_of(event)
+    }
+
+
 def test_users_with_very_many_categories_do_not_make_an_event_too_large_for_pubsub() -> None:
     values = tuple(str(n) * 60 for n in range(100, 200))
     part = connection_part("alice", "c-1", "203.0.113.9", dict.fromkeys(("vip", "hall", "sa"), values))
-    events = build_events([an_exposure(connection=part, pushed_at=n) for n in range(300)], "pod-1")
+    shown = [replace(an_exposure(pushed_at=n), connection=part) for n in range(300)]
+    events = build_events(shown, "pod-1")
     assert max(len(event.data) for event in events) < 1_100_000
     assert sum(event.count for event in events) == 300
     assert [shown["pushed_at"] for event in events for shown in exposures_of(event)] == list(range(300))
@@ -76,7 +101,8 @@ def test_users_with_very_many_categories_do_not_make_an_event_too_large_for_pubs
 
 def test_one_exposure_beyond_the_size_still_goes_alone() -> None:
     part = connection_part("alice", "c-1", "", {"vip": ("x" * 2_000_000,)})
-    events = build_events([an_exposure("bob"), an_exposure(connection=part), an_exposure("bob")], "pod-1")
+    shown = [an_exposure("bob"), replace(an_exposure("alice"), connection=part), an_exposure("bob")]
+    events = build_events(shown, "pod-1")
     assert [event.count for event in events] == [1, 1, 1]
 
 
