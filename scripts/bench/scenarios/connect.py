@@ -18,7 +18,7 @@ PARTS = 20
 
 def run(bench: Bench) -> Outcome:
     """As many connects to either, all of which stay until the end."""
-    connections = bench.size(5000, 60)
+    connections = bench.size(10_000, 60)
     bench.users(connections)
     outcome = Outcome()
     with bench.pod() as pod, Crowd() as crowd:

@@ -21,6 +21,9 @@ FIGURES = (
     Figure("keepalive_to_limit", "the same to the limit", "x", 1.10),
     Figure("keepalive_push_cpu_us", "of this, until the last has it", "us"),
     Figure("keepalive_push_to_limit", "the same to the limit", "x"),
+    Figure("ping_cpu_us", "CPU of a keepalive ping and its pong, whether there are messages or not", "us"),
+    Figure("keepalive_more_cpu_us", "CPU of such a delivery beyond that of the pings", "us"),
+    Figure("keepalive_more_to_limit", "the same to the limit", "x"),
     Figure("lone_cpu_us", "CPU of a delivery when nothing follows, with pings for it alone", "us"),
     Figure(
         "deliveries_per_s", "deliveries a second, one broadcast after the other", "/s", more_is_better=True
@@ -50,7 +53,7 @@ def run(bench: Bench) -> Outcome:
     at_default_settings(bench, outcome, connections)
     at_the_pace_of_keepalive(bench, outcome, connections)
     figures = outcome.figures
-    for name in ("", "keepalive_", "keepalive_push_"):
+    for name in ("", "keepalive_", "keepalive_push_", "keepalive_more_"):
         figures[f"{name}to_limit"] = figures[f"{name}cpu_us"] / figures["limit_cpu_us"]
     return outcome
 
@@ -100,9 +103,18 @@ def at_the_pace_of_keepalive(bench: Bench, outcome: Outcome, connections: int) -
     """As many broadcasts, confirmed by pings that would be sent anyway."""
     pace = bench.size(PACE_S, 1)
     flags = (f"--set=delivery.ping_interval_s={pace}", f"--set=delivery.log_confirm_s={pace}")
+    count = bench.size(ROUNDS, 2)
     with bench.pod(*flags) as pod, Crowd() as crowd:
-        pushed, spent = Rounds(bench, pod, crowd, connections).run(bench.size(ROUNDS, 2))
-    outcome.figures |= {"keepalive_push_cpu_us": pushed, "keepalive_cpu_us": spent}
+        rounds = Rounds(bench, pod, crowd, connections)
+        ping = rounds.pings_alone(pace)
+        pushed, spent = rounds.run(count)
+    more = spent - ping * rounds.pings / (count * connections)
+    outcome.figures |= {
+        "keepalive_push_cpu_us": pushed,
+        "keepalive_cpu_us": spent,
+        "ping_cpu_us": ping,
+        "keepalive_more_cpu_us": more,
+    }
 
 
 class Rounds:
@@ -113,15 +125,28 @@ class Rounds:
         self._exposures, self._sent = Exposures(bench.engine), 0
         self._exposures.skip()
         self.latencies: list[Latency] = []
+        self.pings = 0
+        """While it ran."""
         bench.connect(crowd, [pod], connections)
+
+    def pings_alone(self, pace: float) -> float:
+        """CPU of a ping in microseconds, for as long as each connection has one."""
+        self._crowd.count()
+        cpu = self._pod.cpu
+        time.sleep(pace)
+        return (self._pod.cpu - cpu) / max(1, self._crowd.state()["pings"]) * 1e6
 
     def run(self, rounds: int) -> tuple[float, float]:
         """CPU of a delivery in microseconds: until the last has the last, and until all is written down."""
         cpu = self._pod.cpu
         for _ in range(rounds):
             self.latencies.append(broadcast(self._pod, self._crowd, self._connections))
+            self.pings += self._crowd.state()["pings"]
+        last = self._crowd.state()["pings"]
         pushed, self._sent = self._pod.cpu - cpu, self._sent + rounds
         written_down(self._bench, self._pod, self._exposures, self._connections * self._sent)
+        # Those of the last broadcast are counted already.
+        self.pings += self._crowd.state()["pings"] - last
         each = rounds * self._connections / 1e6
         return pushed / each, (self._pod.cpu - cpu) / each
 
