@@ -32,6 +32,8 @@ READ_AT_ONCE = 100
 """Entries read in one round trip, and pushed to a connection in one write."""
 LARGE_BYTES = 16 * 1024
 """Of a frame, from which on compressing it takes as long as pushing some twenty."""
+SHARED_MAX = 64
+"""Different sets of messages that are kept, with their frames, for others who are due the same."""
 PAUSE_S = 0.2
 """Between two reads while Redis does not answer."""
 
@@ -182,6 +184,9 @@ class LogFollower:
         for connection, mask in some:
             batch = batches.get(mask)
             if batch is None:
+                if len(batches) == SHARED_MAX:
+                    # Where everybody is due something else, little is shared, and frames are large.
+                    batches.clear()
                 due = [one for at, (one, _) in enumerate(placed) if mask >> at & 1]
                 batch = batches[mask] = LiveBatch(due, self._clock.now_ms())
             ping_by = connection.push_live(batch, now)

@@ -19,7 +19,7 @@ from pushserver.core.metrics import Metrics
 from pushserver.core.publication import Publication, Published
 from pushserver.delivery.feeds import Feeds, Text
 from pushserver.delivery.publish_order import Place, PublishOrder
-from pushserver.stores.content import ContentStore, PublishRecord
+from pushserver.stores.content import ContentStore, PublishRecord, Recording
 from pushserver.stores.feed_entry import Hint, Push
 from pushserver.stores.inbox import Appended, Inbox
 from pushserver.stores.lease import LeaseStore
@@ -97,7 +97,7 @@ class Publisher:
         places = [self._order.place(inboxes) for inboxes in _inboxes(publication)]
         try:
             recording = self._contents.publish(publication, self._idempotency_s + OUTLIVES_S)
-            ahead = await self._append_behind(publication, places)
+            ahead = await self._append_behind(publication, places, recording)
             record = await recording
             text = f"{head}{record.queued_at}{tail}".encode()
             if publication.offline:
@@ -169,20 +169,29 @@ class Publisher:
                 await noted
         return Published(publication.id, not new, len(publication.users), online)
 
-    async def _append_behind(self, publication: Publication, places: Sequence[Place]) -> _Outcomes | None:
+    async def _append_behind(
+        self, publication: Publication, places: Sequence[Place], recording: Recording
+    ) -> _Outcomes | None:
         """Append to the first inboxes without waiting for the content's answer, which saves a round trip.
 
-        Only of an id that nothing on record can refuse, where the engine carries the append out behind the
-        content. If just the content fails, what was appended is an id behind which nothing is.
+        Only of an id that nothing on record can refuse, and where the engine carries the append out behind
+        the content; if that was refused, so is the append.
         """
         if not (publication.id_is_new and publication.users and places and self._contents.comes_first):
             return None
-        return await self._append(places[0], publication, had_it=False)
+        await places[0].come()
+        if recording.failed:
+            return None
+        return await self._append(places[0], publication, unanswered=True)
 
-    async def _append(self, place: Place, publication: Publication, *, had_it: bool) -> _Outcomes:
+    async def _append(
+        self, place: Place, publication: Publication, *, had_it: bool = False, unanswered: bool = False
+    ) -> _Outcomes:
         await place.come()
         # All are waited for: those that were stored are hinted at, also when another was not.
-        appending = self._inbox.append_to_all(place.inboxes, publication.id, publication.ttl_s, had_it=had_it)
+        appending = self._inbox.append_to_all(
+            place.inboxes, publication.id, publication.ttl_s, had_it=had_it, unanswered=unanswered
+        )
         place.leave()
         return await appending
 

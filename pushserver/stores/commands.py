@@ -69,6 +69,7 @@ class Commands:
         self._lanes: Lanes = (
             ClusterLanes(client, lanes) if isinstance(client, Cluster) else OneEngine(lanes(client))
         )
+        self._sealed = seal is not None
         self._metrics = metrics
         self._max_waiting = max_waiting
         self._room = 0
@@ -126,6 +127,11 @@ class Commands:
     def in_one_order(self) -> bool:
         """Whether that order holds whatever their slots are, for there is one node."""
         return isinstance(self._lanes, OneEngine)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether what a publish wrote counts only when its seal was answered."""
+        return self._sealed
 
     async def learn_nodes(self) -> None:
         """Learn which node of a cluster has which slot, if one answers.

@@ -13,7 +13,7 @@ from pushserver.core.publication import Publication
 from pushserver.stores.commands import Argument, Commands
 from pushserver.stores.keys import Keys
 
-__all__ = ["ContentStore", "PublishRecord", "StoredContent"]
+__all__ = ["ContentStore", "PublishRecord", "Recording", "StoredContent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +38,19 @@ class PublishRecord:
     """An earlier call was completed: everybody named had it then."""
 
 
-class _Recording(Awaitable[PublishRecord]):
+class Recording(Awaitable[PublishRecord]):
     """A publish on its way. No coroutine, for one that nobody awaits in the end is complained about."""
 
     __slots__ = ("_answer", "_message_id")
 
     def __init__(self, message_id: str, answer: Awaitable[Any]) -> None:
         self._message_id = message_id
-        self._answer = answer
+        self._answer = asyncio.ensure_future(answer)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is known by now that it failed."""
+        return self._answer.done() and (self._answer.cancelled() or self._answer.exception() is not None)
 
     def __await__(self) -> Generator[Any, None, PublishRecord]:
         status, queued_at, accepted = yield from self._answer.__await__()
@@ -79,10 +84,14 @@ class ContentStore:
 
     @property
     def comes_first(self) -> bool:
-        """Whether an append that is asked for behind `publish` is carried out behind it, too."""
-        return self._commands.in_one_order
+        """Whether an append that is asked for behind `publish` may be, without waiting for its answer.
 
-    def publish(self, publication: Publication, record_ttl_s: int) -> Awaitable[PublishRecord]:
+        Not in a cluster, where it may be carried out before; nor where only a seal says that a publish
+        counts: the user would have what its publisher is told to repeat.
+        """
+        return self._commands.in_one_order and not self._commands.sealed
+
+    def publish(self, publication: Publication, record_ttl_s: int) -> Recording:
         """Write content (unless it is live only) and publish record, once for each id.
 
         On its way before it is awaited. The record counts for `record_ttl_s` at least, and as long as the
@@ -102,7 +111,7 @@ class ContentStore:
             len(publication.users),
             self._record_s,
         ]
-        return _Recording(message_id, self._commands.publish("message_publish", keys, arguments))
+        return Recording(message_id, self._commands.publish("message_publish", keys, arguments))
 
     def accepted(self, message_id: str, now_ms: int) -> Awaitable[Any]:
         """Everybody that the message names has it now. Twice is once. On its way before it is awaited."""

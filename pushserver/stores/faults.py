@@ -38,10 +38,11 @@ _TABLE: tuple[tuple[type[BaseException], type[StoreError], str], ...] = (
 _BY_CODE: dict[str, tuple[type[StoreError], str]] = {
     "MISCONF": (StoreRefusedError, "misconf"),
     "NOREPLICAS": (StoreRefusedError, "noreplicas"),
+    "NOCONTENT": (StoreRefusedError, "content"),
     "BUSY": (StoreUnavailableError, "busy"),
     "UNKILLABLE": (StoreUnavailableError, "busy"),
 }
-"""Error codes (the first word of an answer) for which redis-py has no class."""
+"""Error codes (the first word of an answer) for which redis-py has no class; one is `inbox_append.lua`'s."""
 
 
 def store_error(error: BaseException) -> StoreError:

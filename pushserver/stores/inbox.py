@@ -100,22 +100,37 @@ class Inbox:
         return _appended(await self._append(user, message_id, content_ttl_s))
 
     def append_to_all(
-        self, users: Sequence[str], message_id: str, content_ttl_s: int, *, had_it: bool = False
+        self,
+        users: Sequence[str],
+        message_id: str,
+        content_ttl_s: int,
+        *,
+        had_it: bool = False,
+        unanswered: bool = False,
     ) -> Awaitable[list[Appended | StoreError]]:
         """As `append`, for each of them in this order; on their way before it is awaited, as it has to be.
 
         An error stands where one failed. `had_it`: all of them had it once, however long ago: it only tells
-        who still has.
+        who still has. `unanswered`: whether the content is there is not known yet, so each looks, and is an
+        error of kind `content` where it is not; on an engine without slots only.
         """
+        content = self._keys.content(message_id) if unanswered else None
         # Futures, not coroutines: a task for each user would cost as much as the append.
-        return _outcomes([self._append(user, message_id, content_ttl_s, had_it) for user in users])
+        return _outcomes([self._append(user, message_id, content_ttl_s, had_it, content) for user in users])
 
     def _append(
-        self, user: str, message_id: str, content_ttl_s: int, had_it: bool = False
+        self,
+        user: str,
+        message_id: str,
+        content_ttl_s: int,
+        had_it: bool = False,
+        content: str | None = None,
     ) -> Awaitable[Sequence[Any]]:
         keys = self._keys
         kinds = (keys.inbox, keys.seq, keys.seen, keys.missed, keys.presence, keys.gone)
         names = [key(user) for key in kinds]
+        if content is not None:
+            names.append(content)
         ttl_s = max(self._ttl_s, content_ttl_s) + self._record_s
         arguments: list[Argument] = [
             message_id,

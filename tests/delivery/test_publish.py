@@ -266,10 +266,30 @@ async def test_a_new_id_that_could_not_be_appended_is_told_and_completed_by_a_re
 
 
 @pytest.mark.gen_test
-async def test_a_new_id_whose_content_could_not_be_stored_is_told(bench: Bench) -> None:
+async def test_a_new_id_whose_content_is_not_stored_is_in_no_inbox(bench: Bench) -> None:
     refuse(bench.commands, "message_publish", times=1)
     with pytest.raises(StoreUnavailableError):
         await bench.publish(new_message("m-1"))
+    assert await bench.inbox("alice") == []
+    assert (await bench.publish(new_message("m-1"))).duplicate is False
+    assert await bench.inbox("alice") == ["m-1"]
+
+
+@pytest.mark.gen_test
+async def test_nor_is_it_asked_for_when_the_content_failed_while_it_waited_for_its_turn(bench: Bench) -> None:
+    gate = hold(bench.commands, "message_publish", answers=True)
+    first = asyncio.ensure_future(bench.publish(to_users(["alice"], 1, "m-1")))
+    await gate.reached.wait()
+    refuse(bench.commands, "message_publish", times=1)
+    appends = hold(bench.commands, "inbox_append", only=lambda arguments: "m-2" in arguments)
+    second = asyncio.ensure_future(bench.publish(new_message("m-2")))
+    await bench.barrier()
+    gate.open()
+    await first
+    with pytest.raises(StoreUnavailableError):
+        await second
+    assert appends.count == 0
+    assert await bench.inbox("alice") == ["m-1"]
 
 
 # -- a repeat

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from tornado.ioloop import IOLoop
@@ -42,6 +43,16 @@ def publisher(clustered: Stores, metrics: Metrics) -> Publisher:
 async def test_in_a_cluster_an_inbox_has_them_in_order(publisher: Publisher, clustered: Stores) -> None:
     await asyncio.gather(*(publisher.publish(to_users(["alice"], 1, one)) for one in IDS))
     assert (await clustered.inbox.read("alice", 1000)).ids == IDS
+
+
+@pytest.mark.gen_test
+async def test_in_a_cluster_new_ids_wait_for_their_contents(publisher: Publisher, clustered: Stores) -> None:
+    """An append that is asked for behind its content may be carried out before it there."""
+    new = [replace(to_users(["alice"], 1, one), id_is_new=True) for one in IDS]
+    for one in await asyncio.gather(*map(publisher.publish, new)):
+        assert not one.duplicate
+    assert (await clustered.inbox.read("alice", 1000)).ids == IDS
+    assert not clustered.contents.comes_first
 
 
 @pytest.mark.gen_test

@@ -15,6 +15,9 @@ from pushserver.core.publication import Publication
 from pushserver.stores.commands import Commands
 from pushserver.stores.content import ContentStore, PublishRecord, StoredContent
 from pushserver.stores.keys import Keys
+from pushserver.stores.seal import Durability
+from tests.engines.redis_server import RedisServer
+from tests.stores.engines import commands_of
 from tests.texts import store_text, to_users
 
 TEXT = '{"type":"message","id":"m-1","time":1,"content":"愛 \\u0000"}'
@@ -313,3 +316,12 @@ async def test_a_content_that_is_hostile_json_text_stays_as_it_is(contents: Cont
         assert stored is not None
         assert f'"content":{publication.content}}}'.encode() in stored.text
         assert json.loads(stored.text)["content"] == content
+
+
+@pytest.mark.parametrize("durability, ahead", [("none", True), ("replica", False), ("fsync", False)])
+@pytest.mark.gen_test
+async def test_an_append_may_go_ahead_of_the_answer_unless_that_is_what_tells_it_durable(
+    durability: Durability, ahead: bool, redis_server: RedisServer, keys: Keys
+) -> None:
+    async with commands_of(redis_server.url, durability=durability) as commands:
+        assert ContentStore(commands, keys).comes_first == ahead

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from pushserver.core.errors import StoreRefusedError
 from pushserver.stores.commands import Commands
 from pushserver.stores.inbox import Appended, Inbox, Missed
 from pushserver.stores.keys import Keys
@@ -47,6 +48,24 @@ async def test_an_id_that_waits_is_not_appended_again_but_is_to_be_hinted_again(
     await append_all(inbox, ["1", "2"])
     assert await inbox.append("alice", "1", 10) == Appended(False, True, 2, 0, {})
     assert await ids(inbox) == ["1", "2"]
+
+
+@pytest.mark.gen_test
+async def test_an_append_that_goes_ahead_of_its_contents_answer_is_refused_without_the_content(
+    inbox: Inbox, commands: Commands, keys: Keys
+) -> None:
+    """Else a back end that tries again and again would push out what was accepted."""
+    if not commands.in_one_order:
+        return
+    await append_all(inbox, [str(number) for number in range(CAP)])
+    [refused] = await inbox.append_to_all(["alice"], "new", 10, unanswered=True)
+    assert isinstance(refused, StoreRefusedError)
+    assert refused.kind == "content"
+    assert await ids(inbox) == ["0", "1", "2", "3", "4"]
+    await commands.call("SET", keys.content("new"), "text")
+    assert await inbox.append_to_all(["alice"], "new", 10, unanswered=True) == [
+        Appended(True, True, CAP + 1, 1, {})
+    ]
 
 
 @pytest.mark.gen_test

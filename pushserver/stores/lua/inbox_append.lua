@@ -4,10 +4,14 @@
 -- It always writes (times to live at least), for WAIT answers for the last write of its connection. What
 -- may fail because another program wrote the key comes before the first write of the message; what is noted
 -- of evicted ones may fail without a word.
--- KEYS inbox, seq, seen, missed, presence, gone (all {U})
+-- KEYS inbox, seq, seen, missed, presence, gone (all {U}); msg:ID as well if the append was asked for before the
+--      content's answer came: it is refused unless the content is there
 -- ARGV id, cap, inbox ttl in s, idempotency in s, ids remembered at most, missed ttl in s, gone entries kept at
 --      most, gone ttl in s, 1 if it is known that every user has had it: then it is never appended again
 -- -> {1 appended | 2 in the inbox already | 0 was there before, seq, evicted, fields and values of presence}
+if KEYS[7] and redis.call('EXISTS', KEYS[7]) == 0 then
+  return redis.error_reply('NOCONTENT nothing is behind the id')
+end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local function keep(key, is_new)

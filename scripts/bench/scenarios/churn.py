@@ -24,7 +24,7 @@ PAUSE_MS = 1500
 KEPT_S = 60
 """That Redis keeps what a message leaves: short, so that what is never removed shows."""
 FORGET = (f"--set=publish.idempotency_s={KEPT_S}", "--set=publish.record_s=0")
-SAMPLES = 200
+SAMPLES = 100
 
 
 def run(bench: Bench) -> Outcome:
