@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
 
 import structlog
 
@@ -22,6 +19,7 @@ from pushserver.config import Settings
 from pushserver.config_checks import contradictions
 from pushserver.core.errors import ConfigError
 from pushserver.door_parts import load_token_keys
+from pushserver.threads import DaemonThreads
 from pushserver.web.admin import Admin
 from pushserver.web.front import Front
 from pushserver.web.tls import load_certificate
@@ -30,8 +28,6 @@ from pushserver.web.token_keys import TokenKey
 __all__ = ["Reload"]
 
 log = structlog.get_logger(__name__)
-
-Result = TypeVar("Result")
 
 READ_S = 10.0
 """What reading the files may take; beyond it the reload is refused."""
@@ -104,7 +100,9 @@ class Reload:
         running = self._app.settings
         try:
             async with asyncio.timeout(READ_S):
-                renewed = await _in_thread(lambda: _renew(running, self._read()))
+                renewed = await asyncio.get_running_loop().run_in_executor(
+                    DaemonThreads(), lambda: _renew(running, self._read())
+                )
         except TimeoutError:
             self._refused([f"the files could not be read within {READ_S:g} s"])
         except ConfigError as error:
@@ -187,31 +185,3 @@ def _with(running: Settings, read: Settings, applied: Sequence[Name]) -> Setting
 
 def _named(names: Sequence[Name]) -> list[str]:
     return [".".join(name) for name in names]
-
-
-async def _in_thread(work: Callable[[], Result]) -> Result:
-    """Run what may block in a thread of its own, which holds up no exit if it hangs, as asyncio's would."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[Result] = loop.create_future()
-
-    def tell(result: Result | None, error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type] # without an error there is one
-
-    def run() -> None:
-        result, failed = None, None
-        try:
-            result = work()
-        except BaseException as error:
-            # It is raised where the result is waited for.
-            failed = error
-        with suppress(RuntimeError):
-            # The loop is closed: nobody waits any more.
-            loop.call_soon_threadsafe(tell, result, failed)
-
-    threading.Thread(target=run, name="reload", daemon=True).start()
-    return await done

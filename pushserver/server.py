@@ -31,6 +31,7 @@ from pushserver.loop_watch import WatchedSelector, watch_loop
 from pushserver.reload import Reload
 from pushserver.stores.checks import check_engine
 from pushserver.stores.embedded import EmbeddedValkey, embedded_url
+from pushserver.threads import DaemonThreads
 from pushserver.web.admin import admin_server
 from pushserver.web.listener import bind
 from pushserver.web.server import public_server
@@ -79,11 +80,17 @@ def run(
 
 def _run(serve: Coroutine[Any, Any, int], selector: WatchedSelector) -> int:
     try:
-        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+        with asyncio.Runner(loop_factory=lambda: _loop(selector)) as runner:
             return runner.run(serve)
     finally:
         # The loop gives its signals back to the system, which would kill.
         _ignore_hangups()
+
+
+def _loop(selector: WatchedSelector) -> asyncio.AbstractEventLoop:
+    loop = asyncio.SelectorEventLoop(selector)
+    loop.set_default_executor(DaemonThreads())
+    return loop
 
 
 def _ignore_hangups() -> None:

@@ -65,6 +65,11 @@ class ClientIPRule:
         """The peer's address as the socket tells it, unchecked; "" on a unix socket."""
         return "" if request.unix_socket else request.peer
 
+    def trusts(self, peer: str) -> bool:
+        """Whether this address, as a socket tells it, is a trusted proxy's."""
+        address, _ = _parse_peer(peer)
+        return address is not None and self._trusts(address)
+
     def _trusts(self, address: IPv4Address | IPv6Address) -> bool:
         if isinstance(address, IPv4Address):
             return any(address in proxy for proxy in self._ipv4_proxies)

@@ -26,6 +26,10 @@ __all__ = ["Incoming"]
 log = structlog.get_logger(__name__)
 
 MAX_BAD_FRAMES = 10
+TEXT_BYTES = 1024
+"""So many bytes of a text count as a frame."""
+MAX_TEXT_BYTES = 64 * 1024
+"""A longer text asks for nothing that we know: some thousand ids. It is not parsed, which would take long."""
 MAX_PONG_BACKLOG = 64 * 1024
 """A client that pings and does not read is answered no more beyond this many unsent bytes."""
 
@@ -68,7 +72,7 @@ class Incoming:
             if not connection.is_open():
                 return
             if not self._handle(connection, event, now):
-                self._count(connection, 1, now)
+                self._count(connection, _weight(event), now)
         if frames != len(events):
             self._count(connection, frames - len(events), now)
 
@@ -128,6 +132,8 @@ class Incoming:
 
     def _request(self, connection: Connection, payload: bytes, now: float) -> bool:
         try:
+            if len(payload) > MAX_TEXT_BYTES:
+                raise ValueError("too long")  # noqa: TRY301 - one way to refuse
             request = parse_request(payload)
         except ValueError as error:
             self._refuse(connection, "bad_frame", str(error))
@@ -167,6 +173,11 @@ class Incoming:
                     self._pass_by(user, alone.position)
         except StoreError as error:
             log.warning("message.blame_lost", user=user, reason=error.kind)
+
+
+def _weight(event: Event) -> int:
+    """Frames that an event counts as: a text is read, which takes the longer the more there is of it."""
+    return 1 + len(event.payload) // TEXT_BYTES if isinstance(event, Text) else 1
 
 
 _ECHOED = frozenset(CloseCode)

@@ -20,6 +20,7 @@ from pushserver.core.request import HttpRequest
 from pushserver.delivery.deadlines import Deadlines, Interruptible
 from pushserver.web.answer import refusal
 from pushserver.web.chain import CLOSE_CODE
+from pushserver.web.chain.admission import address_key
 from pushserver.web.door import Door
 from pushserver.web.head import MAX_HEAD_BYTES, find_end, read_head
 from pushserver.web.transport import read_some
@@ -67,6 +68,7 @@ class Arrival:
         "_sock",
         "accepted_at",
         "address",
+        "peer",
         "unix_socket",
     )
 
@@ -77,6 +79,8 @@ class Arrival:
         self.address = address
         """The peer's, as of `accept`."""
         self.unix_socket = unix_socket
+        self.peer = "" if unix_socket or not address else address_key(address[0])
+        """What counts as its address."""
         self._data = b""
         """The head, and what came in behind it."""
         self._end = 0
@@ -138,7 +142,9 @@ class Arrival:
         if self._listens:
             asyncio.get_running_loop().remove_reader(sock.fileno())
         self._desk.over(self)
-        return sock, self._data
+        # Whoever has it now may live long, and so does the task that this one is a part of.
+        data, self._data = self._data, b""
+        return sock, data
 
     # -- the chain
 

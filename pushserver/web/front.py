@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 
 from pushserver.delivery.deadlines import Deadlines
 from pushserver.web.arrival import MAX_EARLY_BYTES, Arrival
+from pushserver.web.chain.admission import address_key
 from pushserver.web.door import Door
 from pushserver.web.handover import HeadStream
 from pushserver.web.listener import PausingSocket
@@ -41,6 +44,8 @@ class Front:
         """From the accept on."""
         self.arrivals: set[Arrival] = set()
         """Those whose heads are being read, that are in the chain or being refused."""
+        self._by_address: Counter[str] = Counter()
+        """Unverified sockets of each address, those at Tornado's server included."""
         self._http = http
         self._sockets: list[PausingSocket] = []
 
@@ -79,17 +84,34 @@ class Front:
                 continue
             self._arrive(sock, address, is_unix)
 
-    def _arrive(self, sock: socket.socket, address: object, is_unix: bool) -> None:
-        """Beyond `MAX_UNVERIFIED` a socket is closed unread."""
-        if self.unverified >= MAX_UNVERIFIED:
+    def _arrive(self, sock: socket.socket, address: Any, is_unix: bool) -> None:
+        """Beyond `MAX_UNVERIFIED` a socket is closed unread, and beyond what its address may have."""
+        peer = "" if is_unix else address[0]
+        if self.unverified >= MAX_UNVERIFIED or self._has_too_many(peer):
             self.door.metrics.handshakes.labels("crowded").inc()
             sock.close()
             return
         sock.setblocking(False)
         arrival = self._arrival(sock, address, is_unix)
         self.arrivals.add(arrival)
+        self._by_address[arrival.peer] += 1
         self.deadlines.begin(arrival)
         arrival.begin()
+
+    def _has_too_many(self, peer: str) -> bool:
+        """More would be refused by `Admission`, and one address must not keep everybody else from being read.
+
+        Of a trusted proxy, and of a Unix socket, nothing is known before the head was read.
+        """
+        most = self.door.admission.per_ip
+        if not peer or not most or self._by_address[address_key(peer)] < most:
+            return False
+        return not self.door.client_ip_rule.trusts(peer)
+
+    def _gone(self, peer: str) -> None:
+        self._by_address[peer] -= 1
+        if not self._by_address[peer]:
+            del self._by_address[peer]
 
     def _arrival(self, sock: socket.socket, address: object, is_unix: bool) -> Arrival:
         if self.tls is None:
@@ -101,12 +123,16 @@ class Front:
     def over(self, arrival: Arrival) -> None:
         """Its socket is closed, or another's."""
         self.deadlines.end(arrival)
-        self.arrivals.discard(arrival)
+        if arrival in self.arrivals:
+            self.arrivals.discard(arrival)
+            self._gone(arrival.peer)
 
     def to_tornado(self, arrival: Arrival, sock: socket.socket, data: bytes) -> None:
         """Let Tornado's server answer, within the same deadline."""
         stream = HeadStream(sock, data, max_buffer_size=MAX_EARLY_BYTES, chunk_size=CHUNK_BYTES)
         stream.accepted_at = arrival.accepted_at
+        self._by_address[arrival.peer] += 1
+        stream.on_gone = partial(self._gone, arrival.peer)
         self._http.handle_stream(stream, arrival.address)
 
     async def close_all_connections(self) -> None:

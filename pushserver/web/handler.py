@@ -83,6 +83,8 @@ class PushHandler(JsonErrors, tornado.websocket.WebSocketHandler):
         self._door = door
         self._ctx: Context | None = None
         self._deadline: asyncio.Timeout | None = None
+        self._taken = False
+        """The socket is another's."""
 
     async def prepare(self) -> None:
         """Run the chain before any upgrade; answer a refusal as it says."""
@@ -138,7 +140,13 @@ class PushHandler(JsonErrors, tornado.websocket.WebSocketHandler):
 
         Tornado's own `get` would first judge `Sec-Fetch-Site` and `Origin` by rules that are not ours.
         """
-        await self.get_websocket_protocol().accept_connection(self)
+        try:
+            await self.get_websocket_protocol().accept_connection(self)
+        finally:
+            if not self._taken:
+                # As in `Arrival`: a link took out of the keys what is needed, or the handshake was none.
+                ctx = self._context()
+                self._door.undo(ctx, was_let_in=ctx.refusal_status is None)
         self._break_cycles()
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
@@ -152,10 +160,17 @@ class PushHandler(JsonErrors, tornado.websocket.WebSocketHandler):
 
     def _take_over(self, sock: socket.socket, early: bytes) -> None:
         ctx, door = self._context(), self._door
-        if ctx.refusal_status is None:
-            door.tasks.spawn(door.let_in(ctx, sock, early), "serve connection")
-        else:
-            door.turn_away(ctx, sock, early)
+        try:
+            if ctx.refusal_status is None:
+                door.tasks.spawn(door.let_in(ctx, sock, early), "serve connection")
+            else:
+                door.turn_away(ctx, sock, early)
+        except Exception:
+            # What had a transport is told of its end by that.
+            self._taken = sock.fileno() == -1
+            sock.close()
+            raise
+        self._taken = True
 
     def _context(self) -> Context:
         if self._ctx is None:

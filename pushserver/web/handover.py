@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from tornado.httputil import HTTPHeaders
 from tornado.ioloop import IOLoop
@@ -27,6 +28,19 @@ class HeadStream(IOStream):
         self._head = head
         self.accepted_at = 0.0
         """When the socket was accepted (monotonic seconds), for the handshake's deadline."""
+        self.on_gone: Callable[[], None] | None = None
+        """Called once: the socket is closed, or another's."""
+
+    def close(self, exc_info: Any = False) -> None:
+        """Close it. Twice is once."""
+        super().close(exc_info)
+        self.tell_gone()
+
+    def tell_gone(self) -> None:
+        """Tell it once."""
+        on_gone, self.on_gone = self.on_gone, None
+        if on_gone is not None:
+            on_gone()
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
         """As the socket, behind `head`."""
@@ -48,6 +62,8 @@ def take_socket(stream: IOStream) -> tuple[socket.socket, bytes]:
     IOLoop.current().remove_handler(sock.fileno())
     stream._state = None
     stream._closed = True
+    if isinstance(stream, HeadStream):
+        stream.tell_gone()
     return sock, early
 
 

@@ -240,7 +240,7 @@ async def test_an_address_has_a_limit_of_its_own() -> None:
 @pytest.mark.gen_test
 async def test_handshakes_of_one_moment_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pushserver.web.chain.admission.time", SimpleNamespace(monotonic=lambda: 7.0))
-    async with doorway(limits={"handshakes_per_s": 2}) as door:
+    async with doorway(limits={"handshakes_per_s": 2, "connections_per_ip": 0}) as door:
         await door.connect()
         assert (await door.refusal("bad")).status == 401
         refused = await door.refusal()

@@ -201,9 +201,10 @@ async def test_those_at_tornado_are_among_the_unverified(monkeypatch: pytest.Mon
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("more", [(), (ODD,)], ids=["front", "Tornado"])
 @pytest.mark.parametrize("token", [None, "bad"], ids=["let in", "turned away"])
 async def test_a_link_that_takes_out_what_is_needed_leaves_no_socket_and_no_place_behind(
-    token: str | None,
+    token: str | None, more: Any
 ) -> None:
     def spoil(ctx: Context) -> None:
         ctx.delete("credentials")
@@ -218,8 +219,8 @@ async def test_a_link_that_takes_out_what_is_needed_leaves_no_socket_and_no_plac
     async with doorway(prepare=first) as door:
         with capture_logs() as lines:
             changed = {} if token is None else {"token": token}
-            answer = await door.ask(("Sec-WebSocket-Protocol", "pushserver.v1"), **changed)
-            assert answer.status == 0
+            answer = await door.ask(*more, ("Sec-WebSocket-Protocol", "pushserver.v1"), **changed)
+            assert answer.status == (500 if more else 0)
         assert [line["event"] for line in lines if line["log_level"] == "error"] == ["request.failed"]
         assert (door.inside, door.server.unverified) == (0, 0)
 

@@ -15,7 +15,7 @@ from tests.client import Client
 from tests.core.client_frames import TEXT
 from tests.core.client_frames import client as client_frame
 from tests.pod import Pod, eventually, running_pod, settings
-from tests.raw_http import Answer, ask
+from tests.raw_http import Answer, ask, handshake, head, read_answer
 from tests.web.doorway import Doorway, doorway
 
 FROM_PROXY = {"trusted": ["127.0.0.1"]}
@@ -85,12 +85,58 @@ async def test_connections_of_a_user() -> None:
 @pytest.mark.gen_test
 async def test_handshakes_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pushserver.web.chain.admission.time", SimpleNamespace(monotonic=lambda: 7.0))
-    async with doorway(limits={"handshakes_per_s": 2}) as door:
+    async with doorway(limits={"handshakes_per_s": 2, "connections_per_ip": 0}) as door:
         for _ in range(2):
             await door.connect()
         refused = await door.refusal()
         assert (refused.status, refused.error["code"]) == (503, "busy")
         assert door.handshakes("busy") == 1
+
+
+@pytest.mark.gen_test
+async def test_handshakes_of_an_address_in_a_second_are_half_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else one that is refused 500 times a second keeps everybody else out."""
+    monkeypatch.setattr("pushserver.web.chain.admission.time", SimpleNamespace(monotonic=lambda: 7.0))
+    async with doorway(limits={"handshakes_per_s": 4}, proxy=FROM_PROXY) as door:
+        for _ in range(2):
+            assert (await door.refusal("bad", **from_("192.0.2.1"))).status == 401
+        for _ in range(10):
+            refused = await door.refusal(**from_("192.0.2.1"))
+            assert (refused.status, refused.error["code"]) == (429, "too_many_handshakes")
+        assert door.handshakes("too_many_handshakes") == 10
+        for _ in range(2):
+            await door.connect(**from_("192.0.2.2"))
+        assert (await door.refusal(**from_("192.0.2.3"))).error["code"] == "busy"
+
+
+@pytest.mark.gen_test
+async def test_sockets_of_an_address_that_were_not_read_yet() -> None:
+    """By whoever they are read: a body that does not come keeps one at Tornado."""
+    silent = [b"", b"GET /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n"]
+    async with doorway(limits={"connections_per_ip": 2}) as door:
+        lines = [await asyncio.open_connection("127.0.0.1", door.port) for _ in silent]
+        for (_, writer), data in zip(lines, silent, strict=True):
+            writer.write(data)
+        await eventually(lambda: door.server.unverified == 2 and len(door.server.arrivals) == 1)
+        assert (await door.ask()).status == 0
+        assert door.handshakes("crowded") == 1
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.port, local_addr=("127.0.0.2", 0))
+        writer.write(head(handshake(token=door.token())))
+        assert (await read_answer(reader)).status == 101
+        for _, one in (*lines, (reader, writer)):
+            one.transport.abort()
+        await eventually(lambda: door.server.unverified == 0)
+        await door.connect()
+
+
+@pytest.mark.gen_test
+async def test_sockets_of_a_trusted_proxy_are_not_one_addresss() -> None:
+    async with doorway(limits={"connections_per_ip": 1}, proxy=FROM_PROXY) as door:
+        lines = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(3)]
+        await eventually(lambda: door.server.unverified == 3)
+        await door.connect(**from_("192.0.2.1"))
+        for _, writer in lines:
+            writer.transport.abort()
 
 
 @pytest.mark.gen_test
@@ -121,6 +167,31 @@ async def test_frames_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
         await client.send({"type": "ping"})
         assert (await client.closed()).code == 4429
         assert closes(door, 4429) == 1
+
+
+@pytest.mark.gen_test
+async def test_texts_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One counts as a frame and another for each KiB, for it is parsed."""
+    monkeypatch.setattr("pushserver.delivery.incoming.time", SimpleNamespace(monotonic=lambda: 7.0))
+    async with doorway(limits={"frames_per_s": 5}) as door:
+        client = await door.connect()
+        text = json.dumps({"type": "ping"}).encode()
+        await client.send_bytes(client_frame(TEXT, text.ljust(4 * 1024)))
+        assert await client.frame() == {"type": "pong"}
+        await client.send({"type": "ping"})
+        assert (await client.closed()).code == 4429
+
+
+@pytest.mark.gen_test
+async def test_the_length_of_a_text() -> None:
+    async with doorway(limits={"max_frame_bytes": 1024 * 1024, "frames_per_s": 1000}) as door:
+        client = await door.connect()
+        text = json.dumps({"type": "ping"}).encode()
+        await client.send_bytes(client_frame(TEXT, text.ljust(64 * 1024)))
+        assert await client.frame() == {"type": "pong"}
+        await client.send_bytes(client_frame(TEXT, text.ljust(64 * 1024 + 1)))
+        frame = await client.frame()
+        assert (frame["type"], frame["code"], frame["message"]) == ("error", "bad_frame", "too long")
 
 
 @pytest.mark.gen_test

@@ -54,7 +54,7 @@ async def secure_doorway(tls: Tls, **options: Any) -> AsyncIterator[Doorway]:
 @pytest.mark.gen_test
 async def test_a_client_comes_in_and_is_served(tls: Tls, more: Any) -> None:
     """Frames larger than a record go both ways; the end is said in TLS, too."""
-    async with secure_doorway(tls) as door:
+    async with secure_doorway(tls, limits={"frames_per_s": 1000}) as door:
         client = await door.connect(tls=tls.client, headers=list(more))
         await client.send({"type": "ping", "more": "x" * 60_000})
         assert (await client.frame())["type"] == "pong"

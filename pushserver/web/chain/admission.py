@@ -15,6 +15,8 @@ __all__ = ["Admission", "address_key"]
 _DRAINING = (503, "draining", "the pod is leaving")
 _BUSY = (503, "busy", "too many handshakes at this moment")
 
+ADDRESS_SHARE = 0.5
+"""Of the handshakes of a second, so many are for one address; with `per_ip` only."""
 RETURN_SHARE = 0.7
 """Of the handshakes of a second, so many are kept for those who were told to come in it."""
 MAX_RETURN_S = 30
@@ -47,12 +49,14 @@ class Admission:
         retry_after_s: int,
     ) -> None:
         self._max_connections = max_connections
-        self._per_ip = per_ip
+        self.per_ip = per_ip
+        """Sockets of one address at most; 0 where addresses do not count."""
         self._handshakes_per_s = handshakes_per_s
         self._retry_after_s = retry_after_s
         self._by_address: Counter[str] = Counter()
         self._second = 0
         self._in_second = 0
+        self._in_second_by_address: Counter[str] = Counter()
         self._return_at = 0
         self._returning = 0
         """How many were told to come in the second `_return_at`: the latest that anybody was told."""
@@ -120,15 +124,23 @@ class Admission:
             return _DRAINING
         if self.inside >= self._max_connections:
             return 503, "full", "the pod is full"
-        if self._per_ip and self._by_address[address] >= self._per_ip:
+        if self.per_ip and self._by_address[address] >= self.per_ip:
             return 429, "too_many_connections", "too many connections from this address"
-        if self._too_many_now():
-            return _BUSY
-        return None
+        if not self._handshakes_per_s:
+            return None
+        self._begin_second()
+        if self.per_ip and self._too_many_of(address):
+            # Before it counts: one address must not use up what is everybody's.
+            return 429, "too_many_handshakes", "too many handshakes from this address at this moment"
+        self._in_second += 1
+        return _BUSY if self._in_second > self._handshakes_per_s else None
 
-    def _too_many_now(self) -> bool:
+    def _begin_second(self) -> None:
         second = int(time.monotonic())
         if second != self._second:
             self._second, self._in_second = second, 0
-        self._in_second += 1
-        return bool(self._handshakes_per_s) and self._in_second > self._handshakes_per_s
+            self._in_second_by_address.clear()
+
+    def _too_many_of(self, address: str) -> bool:
+        self._in_second_by_address[address] += 1
+        return self._in_second_by_address[address] > max(1, int(ADDRESS_SHARE * self._handshakes_per_s))
