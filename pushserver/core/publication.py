@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pushserver.core.categories import Categories
 from pushserver.core.jsontext import dump
@@ -31,7 +31,7 @@ class Publication:
     """None if it is for `users`."""
     offline: bool = True
     """False: for those only who are live right now; stored nowhere."""
-    id_is_new: bool = False
+    id_is_new: bool = field(default=False, compare=False)
     """The id was made for this call: no earlier one can have stored anything under it."""
 
     @property

@@ -32,10 +32,12 @@ def asking(**fields: Any) -> dict[str, Any]:
 
 def test_what_is_not_said_has_its_default():
     assert parsed(asking()) == Publication("made", "1", 600, ("alice",), None, True)
+    assert parsed(asking()).id_is_new
 
 
 def test_every_field_is_taken():
     asked = {"offline": False, "ttl": 3600, "content": "x", "to": {"users": ["b", "a", "b"]}, "id": "m:1"}
+    assert not parsed(asked).id_is_new
     assert parsed(asked) == Publication("m:1", '"x"', 3600, ("b", "a"), None, False)
 
 

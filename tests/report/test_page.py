@@ -46,7 +46,7 @@ def test_nothing_is_loaded_and_no_script_runs(tmp_path: Path) -> None:
 
 def test_a_hostile_category_stays_a_text(tmp_path: Path) -> None:
     shown = an_exposure("eve")
-    shown.connection = shown.connection.replace('"a"', '"</title><script>alert(1)</script>"')
+    shown.connection = shown.connection.replace(b'"a"', b'"</title><script>alert(1)</script>"')
     text = page_of(tmp_path, shown)
     assert "<script" not in text
     assert "&lt;script&gt;alert(1)" in text

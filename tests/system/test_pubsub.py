@@ -51,6 +51,10 @@ class Topic:
             for shown in event["exposures"]
         ]
 
+    def shown(self) -> set[tuple[str, str]]:
+        """(message, connection) of the exposures."""
+        return {(message_id, connection) for message_id, _, connection in self.exposures()}
+
     def pairs(self) -> set[tuple[str, str]]:
         """(message, user) of the exposures."""
         return {(message_id, user) for message_id, user, _ in self.exposures()}
@@ -121,7 +125,10 @@ async def test_after_an_outage_of_pubsub_under_load_no_event_is_missing(
                 await eventually(lambda: len(wanted(on)) > after + 50)
                 await load.aclose()
                 await eventually(lambda: wanted(on) <= topic.pairs(), 30)
-        await on.settled(*USERS)
+                await on.settled(*USERS)
+                # The last of each came without an answer to its publisher, who had been stopped.
+                shown = {(one, client.line.id) for client in clients for one in client.ids}
+                await eventually(lambda: shown <= topic.shown(), 30)
         await bystander.was_unharmed()
         for client in clients:
             assert client.closed is None
