@@ -43,7 +43,7 @@ def run(bench: Bench) -> Outcome:
     with bench.pod(*FORGET) as pod, Crowd() as crowd:
         while time.monotonic() < end or cycles < 3:
             if cycles == 3:
-                kept = left(bench)
+                kept = left(bench, pod)
             if cycles % 3 == 1:
                 cut(bench)
             cycle(bench, pod, crowd, exposures, messages, pause_ms=PAUSE_MS if cycles % 3 == 2 else 0)
@@ -51,14 +51,18 @@ def run(bench: Bench) -> Outcome:
             now = time.monotonic() - began
             if not samples or cycles <= 3 or now - samples[-1][0] >= every_s:
                 samples.append((now, *sample(bench, pod)))
-        after = left(bench)
+        after = left(bench, pod)
     more = {"cycles": float(cycles * users), "keys_ratio": after / (kept or after)}
     return Outcome(figures(samples) | more, {"samples": samples})
 
 
-def left(bench: Bench) -> int:
+def left(bench: Bench, pod: Pod) -> int:
     """Keys in Redis when what is kept for a while is gone. How many there are meanwhile hangs on the pace."""
-    time.sleep(bench.size(KEPT_S + 5, 0))
+    until = time.monotonic() + bench.size(KEPT_S + 5, 0)
+    while time.monotonic() < until:
+        time.sleep(5)
+        # A connection on which nothing is asked for a minute is closed.
+        pod.stats()
     return bench.engine.keys()
 
 
