@@ -27,6 +27,7 @@ from pushserver.web.chain.recovery import recovery
 from pushserver.web.door import Door
 from pushserver.web.issuer_keys import MAX_BYTES, TIMEOUT_S, IssuerKeys
 from pushserver.web.origins import OriginPolicy
+from pushserver.web.poller import Poller
 from pushserver.web.token_keys import TokenKey, load_keys
 from pushserver.web.tokens import KeySource, TokenVerifier
 from pushserver.web.transport import SocketOptions
@@ -173,6 +174,7 @@ def build_door(
             send_buffer_bytes=settings.server.send_buffer_bytes,
             user_timeout_ms=int((delivery.ping_interval_s + delivery.ping_timeout_s) * 1000),
         ),
+        poller=Poller(),
         handshake_timeout_s=limits.handshake_timeout_s,
         leeway_s=gate.verifier.leeway_s,
         deflate=settings.server.deflate,

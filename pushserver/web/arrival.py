@@ -7,7 +7,6 @@ read the head -> plain: the chain -> let in: `Door.let_in`, in the same task unt
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import time
 from collections.abc import Callable, Coroutine
@@ -63,7 +62,6 @@ class Arrival:
         "_data",
         "_desk",
         "_end",
-        "_listens",
         "_out",
         "_sock",
         "accepted_at",
@@ -85,7 +83,6 @@ class Arrival:
         """The head, and what came in behind it."""
         self._end = 0
         """Where the head ends; 0 until it is whole."""
-        self._listens = False
         self._ctx: Context | None = None
         """Of a request that is in the chain, or on its way there."""
         self._chain = Interruptible()
@@ -96,16 +93,15 @@ class Arrival:
 
     def begin(self) -> None:
         """Read what is there already, which mostly is all of it."""
-        self._readable()
-        if self._sock is not None and not self._listens:
-            self._listen()
+        self.readable()
+        self._watch()
 
-    def _listen(self) -> None:
+    def _watch(self) -> None:
         if self._sock is not None:
-            self._listens = True
-            asyncio.get_running_loop().add_reader(self._sock.fileno(), self._readable)
+            self._desk.door.poller.watch(self._sock.fileno(), self)
 
-    def _readable(self) -> None:
+    def readable(self) -> None:
+        """Read what there is of the head, or behind it."""
         if self._sock is None:
             return
         data = read_some(self._sock, READ_BYTES)
@@ -126,7 +122,9 @@ class Arrival:
             self._end = end
             request = self._request()
             if request is None or no_handshake(request, "HTTP/1.1") is not None:
-                self._desk.to_tornado(self, *self._give_away())
+                sock, data = self._give_away()
+                self._desk.door.poller.forget(sock.fileno())
+                self._desk.to_tornado(self, sock, data)
             else:
                 self._enter(request)
 
@@ -139,8 +137,6 @@ class Arrival:
         sock, self._sock = self._sock, None
         if sock is None:
             raise RuntimeError("the socket is gone")
-        if self._listens:
-            asyncio.get_running_loop().remove_reader(sock.fileno())
         self._desk.over(self)
         # Whoever has it now may live long, and so does the task that this one is a part of.
         data, self._data = self._data, b""
@@ -152,8 +148,7 @@ class Arrival:
         door = self._desk.door
         self._ctx = door.context(request)
         # Before the chain waits: a client that is lost meanwhile ends it.
-        if not self._listens:
-            self._listen()
+        self._watch()
         door.tasks.spawn(self._connect(), "connect")
 
     async def _connect(self) -> None:
@@ -200,15 +195,14 @@ class Arrival:
         return None
 
     def _hand_over(self, ctx: Context, take: Callable[[Context, socket.socket, bytes], _T]) -> _T:
-        """Give away the socket and what came in behind the head. Its reader stays, for `take` to replace."""
-        self._listens = False
+        """Give away the socket and what came in behind the head. It stays watched: `take` goes on with it."""
         sock, data = self._give_away()
         try:
             return take(ctx, sock, data[self._end :])
         except Exception:
             if sock.fileno() != -1:
                 # Nobody took it: a link took out of the keys what is needed here.
-                asyncio.get_running_loop().remove_reader(sock.fileno())
+                self._desk.door.poller.forget(sock.fileno())
                 sock.close()
                 self._desk.door.undo(ctx, was_let_in=ctx.refusal_status is None)
             raise
@@ -221,12 +215,13 @@ class Arrival:
         # The deadline so far was the chain's.
         self._desk.deadlines.end(self)
         self._desk.deadlines.begin(self)
-        self._write()
+        self.writable()
         if self._sock is not None:
-            asyncio.get_running_loop().add_writer(self._sock.fileno(), self._write)
+            self._desk.door.poller.want_to_write(self._sock.fileno(), True)
 
-    def _write(self) -> None:
-        if self._sock is None:
+    def writable(self) -> None:
+        """Send what is left of an answer."""
+        if self._sock is None or not self._out:
             return
         try:
             self._out = self._out[self._sock.send(self._out) :]
@@ -249,9 +244,7 @@ class Arrival:
         sock, self._sock = self._sock, None
         if sock is None:
             return
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(sock.fileno())
-        loop.remove_writer(sock.fileno())
+        self._desk.door.poller.forget(sock.fileno())
         sock.close()
         self._data = b""
         self._chain.overdue()

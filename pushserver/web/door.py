@@ -36,6 +36,7 @@ from pushserver.web.chain import (
 from pushserver.web.chain.admission import Admission
 from pushserver.web.chain.refuse import refuse
 from pushserver.web.credentials import ACK_SUBPROTOCOL, Credentials
+from pushserver.web.poller import Poller
 from pushserver.web.tokens import Identity
 from pushserver.web.transport import SocketOptions, SocketTransport
 from pushserver.web.upgrade import switching_protocols
@@ -61,6 +62,7 @@ class Door:
     metrics: Metrics
     tasks: Tasks
     socket_options: SocketOptions
+    poller: Poller
     handshake_timeout_s: float
     leeway_s: float
     deflate: bool = False
@@ -111,7 +113,13 @@ class Door:
         credentials: Credentials = ctx.keys[CREDENTIALS]
         head = switching_protocols(ctx.request, credentials.subprotocol, agreed.answer if agreed else "")
         return SocketTransport(
-            sock, self, self.socket_options, ctx.keys[CLIENT_IP], head, inflates=agreed is not None
+            sock,
+            self,
+            self.socket_options,
+            self.poller,
+            client_ip=ctx.keys[CLIENT_IP],
+            head=head,
+            inflates=agreed is not None,
         )
 
     def _verified(self, ctx: Context) -> Verified:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
+from typing import Any
 
-from pushserver.web.arrival import Arrival
+from pushserver.web.arrival import Arrival, Desk
 from pushserver.web.tls import TlsSocket
 
 __all__ = ["TlsArrival"]
@@ -14,33 +14,49 @@ __all__ = ["TlsArrival"]
 class TlsArrival(Arrival):
     """As `Arrival`, on a `TlsSocket`. Its deadline is one for both handshakes, from the accept on."""
 
-    __slots__ = ()
+    __slots__ = ("_secured",)
+
+    def __init__(self, desk: Desk, sock: TlsSocket, address: Any, *, unix_socket: bool) -> None:
+        super().__init__(desk, sock, address, unix_socket=unix_socket)
+        self._secured = False
 
     def begin(self) -> None:
         """Wait for the client to begin.
 
         Not at once, as without TLS: many are accepted in one callback, and each costs a signature.
         """
-        if self._sock is not None:
-            asyncio.get_running_loop().add_reader(self._sock.fileno(), self._secure)
+        self._watch()
+
+    def readable(self) -> None:
+        """One step of TLS' handshake, and behind it what `Arrival` reads. None of them blocks."""
+        if self._secured:
+            super().readable()
+        else:
+            self._secure()
+
+    def writable(self) -> None:
+        """As `readable`."""
+        if self._secured:
+            super().writable()
+        else:
+            self._secure()
 
     def _secure(self) -> None:
-        """One step of the handshake; none of them blocks."""
         sock = self._sock
         if not isinstance(sock, TlsSocket):
             return
-        loop = asyncio.get_running_loop()
+        poller = self._desk.door.poller
         try:
             sock.do_handshake()
         except ssl.SSLWantReadError:
-            loop.remove_writer(sock.fileno())
+            poller.want_to_write(sock.fileno(), False)
         except ssl.SSLWantWriteError:
-            loop.add_writer(sock.fileno(), self._secure)
+            poller.want_to_write(sock.fileno(), True)
         except OSError:
             # No TLS, none that we speak, or gone: nobody who would read an answer.
             self._desk.door.metrics.handshakes.labels("tls").inc()
             self.cut()
         else:
-            loop.remove_reader(sock.fileno())
-            loop.remove_writer(sock.fileno())
+            self._secured = True
+            poller.want_to_write(sock.fileno(), False)
             super().begin()

@@ -18,6 +18,7 @@ from pushserver.core.close_codes import CloseCode
 from pushserver.core.deflate import InflatingParser
 from pushserver.core.frames import Close, Event, FrameParser, ProtocolError, close_frame
 from pushserver.delivery.connection import Connection
+from pushserver.web.poller import Poller
 
 __all__ = ["Owner", "SocketOptions", "SocketTransport", "read_some"]
 
@@ -93,13 +94,14 @@ class SocketTransport:
         "_direct",
         "_goodbye",
         "_head",
+        "_in_portions",
         "_late",
-        "_loop",
         "_max_backlog",
         "_out",
         "_owner",
         "_parser",
         "_peer_closed",
+        "_poller",
         "_sock",
         "connection",
         "progressed_at",
@@ -111,12 +113,13 @@ class SocketTransport:
         sock: socket.socket,
         owner: Owner,
         options: SocketOptions,
+        poller: Poller,
+        *,
         client_ip: str,
         head: bytes,
-        *,
         inflates: bool = False,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._poller = poller
         self._sock: socket.socket | None = sock
         self._owner = owner
         self._client_ip = client_ip
@@ -129,6 +132,8 @@ class SocketTransport:
         """The socket's `send` while nothing is in the way of it: open, not closing, nothing buffered."""
         self._closing = False
         self._late = 0
+        self._in_portions = False
+        """What one read brought is still being taken; the next has to wait."""
         self._peer_closed = False
         self._close_code: int | None = None
         self._goodbye: asyncio.TimerHandle | None = None
@@ -140,7 +145,7 @@ class SocketTransport:
         """Begin to read; `early` came in together with the request."""
         if self._sock is None:
             return
-        self._loop.add_reader(self._sock.fileno(), self._readable)
+        self._poller.watch(self._sock.fileno(), self)
         if early:
             self._take(early)
 
@@ -168,7 +173,7 @@ class SocketTransport:
             return
         if sent != size and self._sock is not None:
             self._direct = None
-            self._loop.add_writer(self._sock.fileno(), self._writable)
+            self._poller.want_to_write(self._sock.fileno(), True)
             self._keep(data[sent:])
 
     def _write_behind(self, data: bytes) -> None:
@@ -195,10 +200,11 @@ class SocketTransport:
     def _give_up(self) -> None:
         """Write no more, and end; not at once: the caller may be in a loop over all connections."""
         self._closing, self._direct = True, None
-        self._loop.call_soon(self.abort)
+        asyncio.get_running_loop().call_soon(self.abort)
 
-    def _writable(self) -> None:
-        if self._sock is None:
+    def writable(self) -> None:
+        """Send more of what the kernel did not take before."""
+        if self._sock is None or not self._out:
             return
         try:
             sent = self._sock.send(self._out)
@@ -210,7 +216,7 @@ class SocketTransport:
         self.progressed_at = time.monotonic()
         self._out = self._out[sent:]
         if not self._out:
-            self._loop.remove_writer(self._sock.fileno())
+            self._poller.want_to_write(self._sock.fileno(), False)
             if not self._closing:
                 self._direct = self._sock.send
             elif self._peer_closed:
@@ -218,8 +224,9 @@ class SocketTransport:
 
     # -- reading
 
-    def _readable(self) -> None:
-        if self._sock is None:
+    def readable(self) -> None:
+        """Take what has come in."""
+        if self._sock is None or self._in_portions:
             return
         most = INFLATING_READ_BYTES if type(self._parser) is InflatingParser else READ_BYTES
         data = read_some(self._sock, most)
@@ -229,7 +236,6 @@ class SocketTransport:
             self.abort()
         elif len(data) > most:
             # Over TLS a read brings a whole record or two, whatever was asked for.
-            self._loop.remove_reader(self._sock.fileno())
             self._take_in_portions(data, most)
         else:
             self._take(data)
@@ -237,13 +243,10 @@ class SocketTransport:
     def _take_in_portions(self, data: bytes, most: int) -> None:
         """One in a turn of the loop; the next read comes behind the last of them."""
         self._take(data[:most])
-        if self._sock is None:
-            return
         rest = data[most:]
-        if rest:
-            self._loop.call_soon(self._take_in_portions, rest, most)
-        else:
-            self._loop.add_reader(self._sock.fileno(), self._readable)
+        self._in_portions = bool(rest) and self._sock is not None
+        if self._in_portions:
+            asyncio.get_running_loop().call_soon(self._take_in_portions, rest, most)
 
     def _take(self, data: bytes) -> None:
         self.progressed_at = time.monotonic()
@@ -282,18 +285,18 @@ class SocketTransport:
         self.write(close_frame(code, reason))
         self._closing, self._direct = True, None
         self._parser.skip_messages()
+        loop = asyncio.get_running_loop()
         if self._peer_closed and not self._out:
-            self._loop.call_soon(self.abort)
+            loop.call_soon(self.abort)
         else:
-            self._goodbye = self._loop.call_later(GOODBYE_S, self.abort)
+            self._goodbye = loop.call_later(GOODBYE_S, self.abort)
 
     def abort(self) -> None:
         """End at once and tell the owner. Twice is once."""
         sock, self._sock, self._direct = self._sock, None, None
         if sock is None:
             return
-        self._loop.remove_reader(sock.fileno())
-        self._loop.remove_writer(sock.fileno())
+        self._poller.forget(sock.fileno())
         if self._goodbye is not None:
             self._goodbye.cancel()
             self._goodbye = None

@@ -18,6 +18,7 @@ from pushserver.core.close_codes import CloseCode
 from pushserver.core.frames import Close, Event, Ping, Text, close_frame, text_frame
 from pushserver.delivery.connection import Connection
 from pushserver.web import transport as module
+from pushserver.web.poller import Poller
 from pushserver.web.tls import RECORD_BYTES
 from pushserver.web.transport import SocketOptions, SocketTransport, read_some
 from tests.core.client_frames import CLOSE, CONTINUATION, PING, TEXT
@@ -77,7 +78,15 @@ class Line:
             "user_timeout_ms": 1000,
         }
         self.options = SocketOptions(**{**defaults, **options})
-        self.transport = SocketTransport(ours, self.owner, self.options, "192.0.2.1", head, inflates=inflates)
+        self.transport = SocketTransport(
+            ours,
+            self.owner,
+            self.options,
+            Poller(),
+            client_ip="192.0.2.1",
+            head=head,
+            inflates=inflates,
+        )
         self.transport.connection = CONNECTION
         self.transport.start(early)
 
@@ -466,8 +475,8 @@ async def test_after_the_end_nothing_is_written_read_or_closed(line: Make) -> No
     at.transport.write(b"frame")
     at.transport.close(CloseCode.NORMAL, "")
     at.transport.start(client_frame(TEXT, b"early"))
-    at.transport._readable()
-    at.transport._writable()
+    at.transport.readable()
+    at.transport.writable()
     assert at.owner.events == []
     assert await at.rest() == b""
 
@@ -477,8 +486,8 @@ async def test_callbacks_that_came_for_nothing_do_no_harm(line: Make) -> None:
     """The loop may call for a socket that has nothing, or takes nothing, after all."""
     at = line(max_backlog=1 << 24)
     written = at.fill()
-    at.transport._readable()
-    at.transport._writable()
+    at.transport.readable()
+    at.transport.writable()
     assert not at.owner.ends
     assert await at.read(len(written)) == written
 
