@@ -44,6 +44,9 @@ log = structlog.get_logger(__name__)
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_TAKEN_OVER = 3
+COLLECT_AFTER = (10_000, 5, 5)
+"""When the collector looks for circles (`gc.set_threshold`). Nothing here leaves any, so it looks seldom: by
+default it walks what a few connections or messages hold, over and over."""
 START_S = 30.0
 """How long a start waits for Redis before it gives up."""
 RELEASE_S = 2.0
@@ -126,6 +129,7 @@ class Server:
             # What was built lives as long as the process: the collector need not walk it again.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(*COLLECT_AFTER)
             # Before anybody can come in: whoever did is drained.
             self._handle_signals()
             self._open()
