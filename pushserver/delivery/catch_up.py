@@ -73,7 +73,7 @@ class CatchUp:
                 connection.upto = page.seq
                 if not news and not page.garbage and not connection.wants_look:
                     return CaughtUp(delivered, page.missed)
-            asked = len(connection.sent) + self._page if news else max(asked, page.size + self._page)
+            asked = len(connection.ledger.sent) + self._page if news else max(asked, page.size + self._page)
             page = None
 
     async def _read(self, connection: Connection, count: int) -> Page | None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from itertools import islice
 
 from pushserver.core.categories import Categories
 from pushserver.core.close_codes import CloseCode
 from pushserver.core.message import Message
-from pushserver.delivery.live_batch import LiveBatch, Placed
-from pushserver.delivery.receipts import Receipts
+from pushserver.delivery.ledger import Ledger
+from pushserver.delivery.live_batch import NOTED_BYTES, NOTED_MAX, LiveBatch, Placed
 from pushserver.delivery.sent import INBOX, LIVE_ONLY, Sent
 from pushserver.delivery.transport import Transport, Window
 from pushserver.exposure.event import Source, connection_part
@@ -39,24 +39,21 @@ class State(Enum):
     CLOSED = "closed"
 
 
-_LIVE = State.LIVE
-_NONE: dict[str, tuple[Sent, int]] = {}
-_UNKNOWN: tuple[None, int] = (None, 0)
-
-
 class Connection:
     """One open WebSocket of a user.
 
-    `sent` holds every message from its push until its removal from the inbox was answered, so that no
-    page that was read meanwhile brings it twice.
+    What was sent stands in its ledger. Only what comes live, to many at once, is just noted at first and
+    written down later, many at a time: the books of one connection are a dozen objects that no cache holds,
+    and to touch them for each of 10 000 connections costs as much as half of the sending.
     """
 
     __slots__ = (
         "_exposure_part",
-        "_receipts",
+        "_ledger",
+        "_noted",
+        "_noted_weight",
+        "_rides_from",
         "_room",
-        "_settled_meanwhile",
-        "_unacked",
         "_window",
         "ack_mode",
         "bad_frames",
@@ -69,18 +66,13 @@ class Connection:
         "frames_counted",
         "frames_second",
         "id",
-        "log_at",
         "opened",
         "owed",
-        "sent",
         "state",
         "suspect",
         "transport",
-        "unconfirmed",
-        "unconfirmed_bytes",
         "upto",
         "user",
-        "waits_since",
         "wants_look",
     )
 
@@ -107,8 +99,6 @@ class Connection:
         self.transport = transport
         self.ack_mode = ack_mode
         """Only `ack` frames confirm messages; a pong does not."""
-        self._unacked: dict[str, tuple[Sent, int]] = {} if ack_mode else _NONE
-        """What no `ack` frame named yet, and where its last byte stands in all that was written."""
         self.deflates_up_to = deflates_up_to
         """Bytes of frames that go out compressed, at most; 0: no compression was negotiated."""
         self.state = State.CATCHING_UP
@@ -118,28 +108,24 @@ class Connection:
         """Sequence of the inbox up to which this connection has seen it; -1 until it was first read."""
         self.owed: dict[str, int] | None = None
         """Messages that were hinted at and could not be pushed at once -> their sequence."""
-        self.log_at = log_at
-        """Place in the log of the last message that was given to this connection, or passed over for it."""
         self.cursor_at = log_at
         """Where the user's cursor stands, as far as this connection moved it."""
         self.suspect = False
         """A content is blamed: one message at a time until all are confirmed."""
-        self.sent: dict[str, Sent] = {}
         self.wants_look = False
         """The inbox changed while it was being read: read it once more."""
-        self.unconfirmed = 0
-        self.unconfirmed_bytes = 0
-        self.waits_since = 0.0
-        """Monotonic second since which something waits for a confirm; moved on by each confirm."""
         self.bad_frames = 0
         self.frames_second = 0
         self.frames_counted = 0
         """Frames that confirmed nothing, in the monotonic second `frames_second`."""
         self.due_tick = 0
         self._window = window
-        self._receipts = Receipts()
-        self._settled_meanwhile: list[str] | None = None
-        """What settled while an inbox read is on its way, which is not forgotten before it arrived."""
+        self._ledger = Ledger(window, ack_mode=ack_mode, log_at=log_at)
+        self._noted: list[LiveBatch] = []
+        """Written, and not in the ledger yet; only while the connection is live and the ledger empty."""
+        self._noted_weight = 0
+        self._rides_from = 0.0
+        """While something is noted: monotonic second from which its ping goes out with the next message."""
         self._room: asyncio.Future[None] | None = None
 
     def is_open(self) -> bool:
@@ -159,29 +145,35 @@ class Connection:
             part = self._exposure_part = connection_part(self.user, self.id, self.client_ip, self.categories)
         return part
 
+    # -- the books
+
+    @property
+    def ledger(self) -> Ledger:
+        """The books, with all that was noted written down."""
+        if self._noted:
+            self._write_down()
+        return self._ledger
+
+    def _write_down(self) -> None:
+        noted, self._noted, self._noted_weight = self._noted, [], 0
+        ledger = self._ledger
+        # Since it was noted nothing else was sent, confirmed or planned.
+        ledger.add_live(noted, ledger.waits_since, ledger.receipts.ping_by)
+
     # -- what may be sent
 
     def room(self) -> int:
         """How many more messages the window lets out; their bytes are looked at one by one."""
-        if self.unconfirmed_bytes >= self._window.bytes:
-            return 0
-        window = self._window.messages
-        # What was confirmed and cannot be settled for now counts as well, or it would grow without bound.
-        unsettled = 2 * window - len(self.sent)
-        return max(0, min((1 if self.suspect else window) - self.unconfirmed, unsettled))
-
-    def fits(self, size: int) -> bool:
-        """Whether a frame fits the window's bytes; one always does when nothing is unconfirmed."""
-        return self.unconfirmed == 0 or self.unconfirmed_bytes + size <= self._window.bytes
+        return self.ledger.room(1 if self.suspect else self._window.messages)
 
     async def wait_for_room(self, size: int) -> None:
         """Return when a frame of `size` bytes may be sent, or the connection closed."""
-        while self.is_open() and (self.room() == 0 or not self.fits(size)):
+        while self.is_open() and (self.room() == 0 or not self.ledger.fits(size)):
             await self._next_confirm()
 
     async def wait_for_confirms(self) -> None:
         """Return when nothing is unconfirmed any more, or the connection closed."""
-        while self.is_open() and self.unconfirmed:
+        while self.is_open() and self.ledger.unconfirmed:
             await self._next_confirm()
 
     async def _next_confirm(self) -> None:
@@ -200,19 +192,19 @@ class Connection:
     def push(self, messages: Sequence[Message], source: Source, now_ms: int, now: float) -> int:
         """Write as many of `messages` from the inbox as the window lets out, in one write; answers how many.
 
-        Messages that are in `sent` already must not be among them.
+        Messages that the ledger has as sent must not be among them.
         """
         return self._push([(INBOX, message) for message in messages], source, now_ms, now, 0.0)
 
     def push_log(self, entries: Sequence[Placed], source: Source, now_ms: int, now: float) -> int:
-        """As `push`, from the log, with their places; those up to `log_at` must not be among them.
+        """As `push`, from the log, with their places; those up to the ledger's must not be among them.
 
         The confirm of one that comes live, to many at once, can wait for `log_confirm_s`.
         """
         ping_by = self._ping_by(now) if source == "live" else 0.0
         pushed = self._push(entries, source, now_ms, now, ping_by)
         if pushed:
-            self.log_at = entries[pushed - 1][0]
+            self.ledger.log_at = entries[pushed - 1][0]
         return pushed
 
     def push_live(self, batch: LiveBatch, now: float) -> float | None:
@@ -222,41 +214,48 @@ class Connection:
         or its window has no room for all of it. Else the monotonic second by which a ping is to go out, if
         none was planned before; 0 if nothing is to be planned.
         """
-        window, receipts, sent, only = self._window, self._receipts, self.sent, batch.only
-        count, size = self.unconfirmed + batch.count, self.unconfirmed_bytes + batch.size
-        most = window.messages
-        if (
-            self.state is not _LIVE
-            or self.log_at >= batch.first
-            or self.ack_mode
-            or self.suspect
-            or count > most
-            or size > window.bytes
-            or len(sent) + batch.count > 2 * most
-            or (only.id in sent if only is not None else not batch.by_id.keys().isdisjoint(sent))
-        ):
+        noted, weight = self._noted, self._noted_weight + batch.weight
+        if not noted or weight >= NOTED_MAX or now >= self._rides_from:
+            return self._push_live(batch, now)
+        self._noted_weight = weight
+        noted.append(batch)
+        self.transport.write(batch.deflated(self.deflates_up_to) if self.deflates_up_to else batch.frames)
+        return 0.0
+
+    def _push_live(self, batch: LiveBatch, now: float) -> float | None:
+        ledger = self.ledger
+        plain = self.state is State.LIVE and not self.ack_mode and not self.suspect
+        if not plain or not ledger.has_room_for_all(batch):
             return None
-        if only is not None:
-            sent[only.id] = only
-        else:
-            sent.update(batch.by_id)
-        if self.unconfirmed == 0:
-            self.waits_since = now
-        self.unconfirmed, self.unconfirmed_bytes = count, size
-        self.log_at = batch.last
+        receipts, ride_s = ledger.receipts, self._window.log_confirm_s * RIDE_SHARE
         planned = receipts.ping_by
-        frames = batch.deflated(self.deflates_up_to) if self.deflates_up_to else batch.frames
         ping_by = planned or self._ping_by(now)
-        if receipts.take(batch.items, batch.size, ping_by, now + window.log_confirm_s * RIDE_SHARE):
-            end = self.transport.written + len(frames)
-            frames += receipts.ping(end, now)
-            ping_by = 0.0
+        frames = batch.deflated(self.deflates_up_to) if self.deflates_up_to else batch.frames
+        if now + ride_s < ping_by and self._may_note(batch):
+            receipts.ping_by, ledger.waits_since = ping_by, now
+            self._rides_from = ping_by - ride_s
+            self._noted_weight = batch.weight
+            self._noted.append(batch)
+        else:
+            ledger.add_live((batch,), now, ping_by)
+            if receipts.rides(now + ride_s):
+                frames += receipts.ping(self.transport.written + len(frames), now)
+                ping_by = 0.0
         self.transport.write(frames)
         return 0.0 if planned else ping_by
 
+    def _may_note(self, batch: LiveBatch) -> bool:
+        """Whether what may be noted fits the window, so that it need not be reckoned with each."""
+        window = self._window
+        return (
+            not self._ledger.sent
+            and batch.weight < NOTED_MAX <= window.messages
+            and window.bytes >= NOTED_BYTES
+        )
+
     def push_live_only(self, message: Message, now_ms: int, now: float) -> bool:
         """Write a message that is stored nowhere, if the connection is live, has room and did not have it."""
-        if self.state is not State.LIVE or message.id in self.sent:
+        if self.state is not State.LIVE or message.id in self.ledger.sent:
             return False
         return bool(self._push([(LIVE_ONLY, message)], "live", now_ms, now, self._ping_by(now)))
 
@@ -271,77 +270,67 @@ class Connection:
     def _push(
         self, messages: Sequence[Placed], source: Source, now_ms: int, now: float, ping_by: float
     ) -> int:
+        ledger, receipts = self.ledger, self._ledger.receipts
         out: list[bytes] = []
         end, pushed = self.transport.written, 0
         # Who chokes on what is compressed gets it plain before the content is blamed for good.
         deflates_up_to = 0 if self.suspect else self.deflates_up_to
         for position, message in messages[: self.room()]:
-            if message.id in self.sent:
+            if message.id in ledger.sent:
                 # Another program used the id of a message in the inbox for one in the log.
                 pushed += 1
                 continue
             frame = message.frame
             # By its plain size, so that no more is compressed at once than a window holds.
-            if not self.fits(len(frame)):
+            if not ledger.fits(len(frame)):
                 break
             if deflates_up_to:
                 frame = message.deflated(deflates_up_to)
             end += len(frame)
-            self._remember(Sent(message, position, source, now_ms), end, now, ping_by)
+            ledger.add(Sent(message, position, source, now_ms), end, now, ping_by)
             out.append(frame)
             pushed += 1
-            if self._receipts.overdue:
-                out.append(self._receipts.ping(end, now))
+            if receipts.overdue:
+                out.append(receipts.ping(end, now))
                 end += len(out[-1])
         if pushed < len(messages):
-            self._receipts.hurry()
-        if self._receipts.due:
-            out.append(self._receipts.ping(end, now))
+            receipts.hurry()
+        if receipts.due:
+            out.append(receipts.ping(end, now))
         if out:
             self.transport.write(b"".join(out))
         return pushed
 
-    def _remember(self, sent: Sent, end: int, now: float, ping_by: float) -> None:
-        self.sent[sent.id] = sent
-        if self.unconfirmed == 0:
-            self.waits_since = now
-        self.unconfirmed += 1
-        self.unconfirmed_bytes += sent.size
-        if self.ack_mode:
-            # No pong confirms it, and with a client that answers no ping they would pile up.
-            self._unacked[sent.id] = (sent, end)
-        else:
-            self._receipts.add((sent,), sent.size, ping_by)
-
     def tell(self, frame: bytes, missed: Missed, now: float) -> None:
         """Write the `live` frame; what it says was missed counts as told when the next pong proves it."""
         if missed:
-            self._receipts.tell(missed)
-            frame += self._receipts.ping(self.transport.written + len(frame), now)
+            receipts = self.ledger.receipts
+            receipts.tell(missed)
+            frame += receipts.ping(self.transport.written + len(frame), now)
         self.transport.write(frame)
 
     def ping(self, now: float) -> None:
         """Keepalive: a ping through the same buffer as the frames, from the same sequence."""
-        self.transport.write(self._receipts.ping(self.transport.written, now))
+        self.transport.write(self.ledger.receipts.ping(self.transport.written, now))
 
     # -- confirming
 
     def pong(self, payload: bytes, now: float) -> tuple[list[Sent], Missed | None] | None:
         """A pong came: the messages it confirms and what it proves to have been told; None if unknown."""
-        receipts = self._receipts
-        items = receipts.pong(payload, self._taken, now)
+        ledger, receipts = self.ledger, self._ledger.receipts
+        items = ledger.pong(payload, self._taken, now)
         if items is None:
             return None
         if receipts.due or 0.0 < receipts.ping_by <= now:
             self.ping(now)
         if items:
-            self._confirmed(items, now)
+            self._wake()
         return items, receipts.proven()
 
     @property
     def ping_by(self) -> float:
         """Monotonic second by which a ping is to go out for what can wait; 0 if nothing waits for one."""
-        return self._receipts.ping_by
+        return self._ledger.receipts.ping_by
 
     @property
     def _taken(self) -> int:
@@ -349,40 +338,19 @@ class Connection:
 
     def ack(self, ids: Iterable[object], now: float) -> list[Sent]:
         """An `ack` frame came: the messages it confirms. Ids that were not sent here are left out."""
-        taken = self._taken
-        confirmed = []
-        for message_id in ids:
-            sent, end = self._unacked.get(message_id, _UNKNOWN) if isinstance(message_id, str) else _UNKNOWN
-            if sent is not None and end <= taken:
-                del self._unacked[sent.id]
-                confirmed.append(sent)
+        confirmed = self.ledger.ack(ids, self._taken, now)
         if confirmed:
-            self._confirmed(confirmed, now)
-            if not self._unacked:
-                # As in `forget`.
-                self._unacked.clear()
+            self._wake()
         return confirmed
-
-    def _confirmed(self, items: Sequence[Sent], now: float) -> None:
-        self.unconfirmed -= len(items)
-        self.unconfirmed_bytes -= sum([sent.size for sent in items])
-        self.waits_since = now
-        self._wake()
 
     def alone_in_flight(self) -> Sent | None:
         """The one unconfirmed message, if there is just one."""
-        if self.unconfirmed != 1:
-            return None
-        return next(self._in_flight())
+        ledger = self.ledger
+        return next(ledger.in_flight()) if ledger.unconfirmed == 1 else None
 
     def is_confirmed(self, sent: Sent) -> bool:
         """Whether the client confirmed what was sent here; looks at all that it did not."""
-        return all(one is not sent for one in self._in_flight())
-
-    def _in_flight(self) -> Iterator[Sent]:
-        if self.ack_mode:
-            return (sent for sent, _ in self._unacked.values())
-        return self._receipts.unconfirmed()
+        return all(one is not sent for one in self.ledger.in_flight())
 
     # -- what others may have had before
 
@@ -390,9 +358,9 @@ class Connection:
         """Keep these in mind, each with its sequence: a quicker connection of the user may have them settled,
         and out of the inbox, before it is read here. How many had to be forgotten for them.
         """
-        owed = self.owed or {}
+        owed, sent = self.owed or {}, self.ledger.sent
         for seq, message_id in hints:
-            if seq > self.upto and message_id not in self.sent:
+            if seq > self.upto and message_id not in sent:
                 owed.setdefault(message_id, seq)
         excess = max(0, len(owed) - OWED_MAX)
         for message_id in list(islice(owed, excess)):
@@ -404,58 +372,62 @@ class Connection:
         """What came since `upto` and up to `seq`, at which the whole inbox was read; the later stays owed."""
         owed, self.owed = self.owed or {}, None
         self.owe((later, message_id) for message_id, later in owed.items() if later > seq)
-        return {one: at for one, at in owed.items() if self.upto < at <= seq and one not in self.sent}
+        sent = self.ledger.sent
+        return {one: at for one, at in owed.items() if self.upto < at <= seq and one not in sent}
 
     # -- settling
 
     def settled(self, ids: Iterable[str]) -> None:
         """The removal of `ids` from the inbox was answered: forget them, if no older read is out."""
-        if self._settled_meanwhile is not None:
-            self._settled_meanwhile.extend(ids)
-            return
-        self.forget(ids)
+        self.ledger.settled(ids)
+        self._wake()
 
     def forget(self, ids: Iterable[str]) -> None:
         """Nothing will bring these again: they came from no inbox and are exposed, or they are settled."""
-        for message_id in ids:
-            self.sent.pop(message_id, None)
+        self.ledger.forget(ids)
         self._wake()
-        if not self.sent:
-            # An emptied dict keeps the room of what it held, up to 9 kB for a full window.
-            self.sent.clear()
 
     def cursor(self, offered: int) -> int:
         """Place in the log up to which everything was settled here.
 
         `offered` is the place up to which every live connection was offered everything.
         """
-        for sent in self.sent.values():
-            if sent.position > INBOX:
-                return sent.position - 1
-        return max(self.log_at, offered) if self.state is State.LIVE else self.log_at
+        ledger = self.ledger
+        first = ledger.first_of_log()
+        if first is not None:
+            return first - 1
+        return max(ledger.log_at, offered) if self.state is State.LIVE else ledger.log_at
 
     def read_begins(self) -> None:
         """An inbox read is about to be sent."""
-        self._settled_meanwhile = []
+        self.ledger.read_begins()
         self.wants_look = False
 
     def read_arrived(self, ids: Sequence[str]) -> list[str]:
         """The read arrived: which of its ids are news here. Settled ones are forgotten afterwards."""
-        news = [message_id for message_id in dict.fromkeys(ids) if message_id not in self.sent]
+        sent = self.ledger.sent
+        news = [message_id for message_id in dict.fromkeys(ids) if message_id not in sent]
         self.read_over()
         return news
 
     def read_over(self) -> None:
         """The read arrived or failed: nothing older is out any more."""
-        settled, self._settled_meanwhile = self._settled_meanwhile, None
-        if settled:
-            self.settled(settled)
+        self.ledger.read_over()
+        self._wake()
+
+    # -- the states behind live
+
+    def fall_behind(self, offered: int) -> None:
+        """From live to catching up: what came while it was live, up to `offered`, it was given."""
+        ledger = self.ledger
+        ledger.log_at = max(ledger.log_at, offered)
+        self.state = State.CATCHING_UP
 
     # -- the end
 
     def stalled_since(self) -> float | None:
         """Monotonic second since which a ping waits for its pong; None when none does."""
-        return self._receipts.waits_since
+        return self._ledger.receipts.waits_since
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Say goodbye. What else ends is done when the transport tells that it closed."""
@@ -463,5 +435,7 @@ class Connection:
 
     def closed(self) -> None:
         """The transport is gone: whoever waits on this connection is woken."""
+        if self._noted:
+            self._write_down()
         self.state = State.CLOSED
         self._wake()

@@ -209,7 +209,7 @@ class Feed:
         for hint in sorted(hints, key=lambda hint: hint.seq):
             if hint.seq <= upto:
                 continue
-            if hint.seq > upto + 1 or hint.message_id in connection.sent:
+            if hint.seq > upto + 1 or hint.message_id in connection.ledger.sent:
                 break
             message = self._contents.cached(hint.message_id)
             if message is None:

@@ -158,7 +158,7 @@ class Incoming:
     # -- the client's goodbye
 
     def _client_closes(self, connection: Connection, code: int | None) -> None:
-        if code in BLAMES_CONTENT and connection.unconfirmed:
+        if code in BLAMES_CONTENT and connection.ledger.unconfirmed:
             alone = connection.alone_in_flight()
             self._tasks.spawn(self._blame(connection.user, alone), "blame")
         self._end(connection, CloseCode(code) if code in _ECHOED else CloseCode.NORMAL, "")

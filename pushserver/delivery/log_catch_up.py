@@ -48,13 +48,13 @@ class LogCatchUp:
         while connection.is_open():
             # What is passed over is so for good: never by categories that are the user's no more.
             await self._moved(connection.user)
-            if connection.log_at < self._tail.start:
+            if connection.ledger.log_at < self._tail.start:
                 gap = True
                 self._metrics.log_gaps.inc()
                 if connection.opened:
                     return LogCaughtUp(delivered, gap)
-                connection.log_at = self._tail.start
-            due, upto = self._tail.after(connection.log_at, connection.categories, PAGE)
+                connection.ledger.log_at = self._tail.start
+            due, upto = self._tail.after(connection.ledger.log_at, connection.categories, PAGE)
             if due:
                 placed = [(one.position, one.message_id) for one in due]
                 # What is gone was recalled or has expired.
@@ -62,7 +62,7 @@ class LogCatchUp:
                 delivered += pushed
             if not connection.is_open():
                 return None
-            connection.log_at = max(connection.log_at, upto)
+            connection.ledger.log_at = max(connection.ledger.log_at, upto)
             if not due and upto >= self._tail.position:
                 return LogCaughtUp(delivered, gap)
             if not due:

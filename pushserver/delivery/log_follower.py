@@ -202,8 +202,9 @@ class LogFollower:
         """Push what of it this connection was not given by its catching up meanwhile, and has room for."""
         if connection.state is not State.LIVE:
             return
-        if connection.log_at >= due[0][0]:
-            due = [placed for placed in due if placed[0] > connection.log_at]
+        log_at = connection.ledger.log_at
+        if log_at >= due[0][0]:
+            due = [placed for placed in due if placed[0] > log_at]
         pushed = connection.push_log(due, "live", self._clock.now_ms(), time.monotonic())
         if pushed:
             self._metrics.deliveries_live.inc(pushed)

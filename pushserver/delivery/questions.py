@@ -93,11 +93,11 @@ class Answers:
 
 def _told(connection: Connection, message_id: str) -> dict[str, object]:
     """A connection, and when the message was written to it; `confirmed` once it said that it has it."""
-    sent = connection.sent.get(message_id)
+    sent = connection.ledger.sent.get(message_id)
     return {
         "connection": connection.id,
         "state": connection.state.value,
-        "unconfirmed": connection.unconfirmed,
+        "unconfirmed": connection.ledger.unconfirmed,
         "pushed_at": None if sent is None else sent.pushed_at,
         "confirmed": sent is not None and connection.is_confirmed(sent),
     }

@@ -63,21 +63,12 @@ class Receipts:
         elif not self.ping_by:
             self.ping_by = ping_by
 
-    def take(self, items: Sequence[Sent], size: int, ping_by: float, ride_until: float) -> bool:
-        """As `add` for what can wait, and whether its ping is to go out with it.
+    def rides(self, until: float) -> bool:
+        """Whether a ping is to go out with what was just added, and could wait.
 
-        So if it is due by the second `ride_until` and none is in flight, or if it is overdue.
+        So if it is due by the second `until` and none is in flight, or if it is overdue.
         """
-        unmarked = self._unmarked
-        unmarked += items
-        self._unmarked_bytes += size
-        if not self.ping_by:
-            self.ping_by = ping_by
-        if self.ping_by <= ride_until and not self._marks:
-            return True
-        # Mostly neither, and then `overdue` need not be asked.
-        few = len(unmarked) < PING_EVERY_MESSAGES and self._unmarked_bytes < PING_EVERY_BYTES
-        return not few and self.overdue
+        return (self.ping_by <= until and not self._marks) or self.overdue
 
     def tell(self, missed: Missed) -> None:
         """What was missed is told in what is about to be written: the next ping would prove it."""

@@ -230,8 +230,7 @@ class Sessions:
         if connection.state is State.LIVE:
             # What came while it was live it was offered; what of that means the user only since the
             # categories changed is not theirs.
-            connection.log_at = max(connection.log_at, self._tail.offered)
-            connection.state = State.CATCHING_UP
+            connection.fall_behind(self._tail.offered)
             self._tasks.spawn(self._unless_broken(connection, self._feed), "serve connection")
         else:
             connection.wants_look = True

@@ -38,8 +38,8 @@ class Upkeep:
             last = max(stalled, connection.transport.progressed_at)
             if now - last >= self._limits.ping_timeout_s:
                 return "pong"
-        waits = connection.ack_mode and connection.unconfirmed
-        if waits and now - connection.waits_since >= self._limits.ack_timeout_s:
+        waits = connection.ack_mode and connection.ledger.unconfirmed
+        if waits and now - connection.ledger.waits_since >= self._limits.ack_timeout_s:
             return "ack"
         return ""
 
@@ -51,7 +51,8 @@ class Upkeep:
             # Also while another is in flight: its pong may come before that.
             due = min(due, connection.ping_by)
         if connection.ack_mode:
-            waits_since = connection.waits_since if connection.unconfirmed else now
+            ledger = connection.ledger
+            waits_since = ledger.waits_since if ledger.unconfirmed else now
             due = min(due, waits_since + self._limits.ack_timeout_s)
         return due
 

@@ -60,7 +60,12 @@ class Users:
             "online": bool(pods),
             "pods": pods,
             "connections": [
-                {"id": one.id, "state": one.state.value, "unconfirmed": one.unconfirmed, "ip": one.client_ip}
+                {
+                    "id": one.id,
+                    "state": one.state.value,
+                    "unconfirmed": one.ledger.unconfirmed,
+                    "ip": one.client_ip,
+                }
                 for one in here
             ],
             "categories": await self._read_categories(user),

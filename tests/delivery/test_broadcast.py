@@ -69,7 +69,7 @@ async def confirmed(pod: Pod, *clients: Client) -> None:
         connection.ping(asyncio.get_running_loop().time())
     for client in clients:
         await got(client)
-    await eventually(lambda: not any(one.sent for one in pod.app.manager))
+    await eventually(lambda: not any(one.ledger.sent for one in pod.app.manager))
 
 
 def exposed(redis_server: RedisServer) -> list[tuple[str, str]]:
@@ -334,7 +334,7 @@ async def test_a_message_for_the_live_only_reaches_them_and_leaves_nothing_behin
         served = [asyncio.ensure_future(client.serve()) for client in clients]
         await eventually(lambda: len(exposed(redis_server)) == 7)
         for pod in (one, other):
-            await eventually(lambda: not any(one.sent for one in pod.app.manager))  # noqa: B023 - awaited here
+            await eventually(lambda: not any(one.ledger.sent for one in pod.app.manager))  # noqa: B023 - awaited here
         with redis_server.client() as redis:
             assert redis.keys("ps:msg:*") == redis.keys("ps:inbox:*") == redis.keys("ps:log") == []
         for client in clients:
@@ -381,7 +381,7 @@ async def test_an_id_whose_message_is_forgotten_reaches_the_live_with_its_new_me
         async def settled() -> bool:
             await client.send({"type": "ping"})
             await client.frame()
-            return not any(connection.sent for connection in other.app.manager)
+            return not any(connection.ledger.sent for connection in other.app.manager)
 
         await tell(one, "m-1", ttl_s=1)
         assert len(await client.messages(1)) == 1

@@ -111,7 +111,7 @@ async def test_all_that_waits_is_pushed_once_and_in_order(bench: Bench, count: i
     assert wire.ids == names(count)
     assert one.upto == count
     assert bench.counted("deliveries_total", source="offline") == count
-    assert {sent.source for sent in one.sent.values()} == {"offline"}
+    assert {sent.source for sent in one.ledger.sent.values()} == {"offline"}
 
 
 @pytest.mark.gen_test
@@ -125,7 +125,7 @@ async def test_all_that_waits_is_pushed_once_and_in_order_while_it_is_settled(be
     await asyncio.gather(*settling)
     assert wire.ids == names(95)
     assert await bench.inbox() == []
-    assert one.sent == {}
+    assert one.ledger.sent == {}
 
 
 @pytest.mark.gen_test
@@ -149,7 +149,7 @@ async def test_ten_thousand_messages_arrive_in_order(stores: Stores, metrics: Me
     async def watch() -> None:
         nonlocal most
         while True:
-            most = max(most, one.unconfirmed)
+            most = max(most, one.ledger.unconfirmed)
             await asyncio.sleep(0)
 
     watching = asyncio.ensure_future(watch())
@@ -277,7 +277,7 @@ async def test_never_more_than_the_window_is_unconfirmed(bench: Bench) -> None:
     running = asyncio.ensure_future(bench.catch_up.run(one, None))
     while len(wire.ids) < 25:
         await eventually(lambda: one.room() == 0)
-        assert one.unconfirmed == 4
+        assert one.ledger.unconfirmed == 4
         one.pong(wire.pings[-1], 0.0)
         await bench.settle(one, wire.ids)
         await eventually(lambda: one.room() == 0 or len(wire.ids) == 25)
@@ -296,7 +296,7 @@ async def test_what_is_confirmed_and_cannot_be_settled_stops_the_window_at_twice
     for pushed in (4, 8):
         await eventually(lambda pushed=pushed: len(wire.ids) == pushed)
         one.pong(wire.pings[-1], 0.0)
-    assert (one.unconfirmed, one.room(), len(wire.ids)) == (0, 0, 8)
+    assert (one.ledger.unconfirmed, one.room(), len(wire.ids)) == (0, 0, 8)
     await bench.settle(one, wire.ids)
     await eventually(lambda: len(wire.ids) > 8)
     running.cancel()
@@ -312,7 +312,7 @@ async def test_never_more_than_the_windows_bytes_are_unconfirmed(bench: Bench) -
     running = asyncio.ensure_future(bench.catch_up.run(one, None))
     for sent in (3, 6):
         await eventually(lambda: len(wire.ids) == sent)  # noqa: B023 - awaited in its turn
-        assert one.unconfirmed_bytes == 3 * frame
+        assert one.ledger.unconfirmed_bytes == 3 * frame
         one.pong(wire.pings[-1], 0.0)
     assert await running == CaughtUp(8, Missed())
 
@@ -327,7 +327,7 @@ async def test_a_message_larger_than_the_window_goes_alone_and_in_its_turn(bench
     running = asyncio.ensure_future(bench.catch_up.run(one, None))
     for ids in (["small-1", "small-2"], ["large"], ["small-3"]):
         await eventually(lambda: wire.ids[-len(ids) :] == ids)  # noqa: B023 - awaited in its turn
-        assert one.unconfirmed == len(ids)
+        assert one.ledger.unconfirmed == len(ids)
         one.pong(wire.pings[-1], 0.0)
     assert await running == CaughtUp(4, Missed())
     assert wire.ids == ["small-1", "small-2", "large", "small-3"]
@@ -403,7 +403,7 @@ async def test_while_redis_does_not_answer_nothing_is_lost_doubled_or_dropped(
     assert caught_up.delivered == PAGE + 1
     assert wire.ids == [*names(PAGE), "last"]
     assert await bench.inbox() == [*names(PAGE), "last"]
-    assert one._settled_meanwhile is None
+    assert one.ledger._settled_meanwhile is None
 
 
 @pytest.mark.gen_test
@@ -445,4 +445,4 @@ async def test_a_connection_that_closes_while_redis_is_away_is_let_go_of(bench: 
     one.closed()
     async with asyncio.timeout(5):
         assert await running is None
-    assert one._settled_meanwhile is None
+    assert one.ledger._settled_meanwhile is None

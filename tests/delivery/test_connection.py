@@ -63,15 +63,15 @@ def test_the_window_lets_out_its_number_of_messages_and_no_more() -> None:
     assert push(one, *messages(7)) == 5
     assert one.room() == 0
     assert push(one, *messages(2, first=5)) == 0
-    assert list(one.sent) == [f"m-{number}" for number in range(5)]
+    assert list(one.ledger.sent) == [f"m-{number}" for number in range(5)]
 
 
 def test_the_window_lets_out_its_bytes_and_no_more() -> None:
     frame = len(message("m-0", 100).frame)
     one = connection(window=limits(bytes=3 * frame))
-    assert one.fits(3 * frame)
+    assert one.ledger.fits(3 * frame)
     assert push(one, *messages(5, 100)) == 3
-    assert (one.unconfirmed_bytes, one.room()) == (3 * frame, 0)
+    assert (one.ledger.unconfirmed_bytes, one.room()) == (3 * frame, 0)
 
 
 def test_a_message_larger_than_the_window_goes_out_alone() -> None:
@@ -83,7 +83,7 @@ def test_a_message_larger_than_the_window_goes_out_alone() -> None:
     assert push(one, message("large", 5000), message("next")) == 1
     assert wire.ids == ["small", "large"]
     assert one.room() == 0
-    assert not one.fits(1)
+    assert not one.ledger.fits(1)
 
 
 def nobody(_message: Message) -> None:
@@ -97,7 +97,7 @@ def test_who_negotiated_it_gets_the_very_frame_that_all_of_them_get() -> None:
         one = connection(wire=wire, deflates_up_to=up_to, ack_mode=True)
         assert push(one, compressed) == 1
         # The window is of what the client has to hold in the end.
-        assert one.unconfirmed_bytes == len(plain.frame)
+        assert one.ledger.unconfirmed_bytes == len(plain.frame)
         assert one.ack(["m-1"], 6.0)
     assert wires[0].writes[0] is wires[1].writes[0] is compressed.deflated(100_000)
     assert wires[2].writes[0] is compressed.frame
@@ -158,8 +158,8 @@ def test_confirmed_messages_make_room_before_they_are_settled() -> None:
     one = connection(window=limits(messages=2))
     push(one, *messages(2))
     pong(one, b"1")
-    assert (one.room(), one.unconfirmed, one.unconfirmed_bytes) == (2, 0, 0)
-    assert list(one.sent) == ["m-0", "m-1"]
+    assert (one.room(), one.ledger.unconfirmed, one.ledger.unconfirmed_bytes) == (2, 0, 0)
+    assert list(one.ledger.sent) == ["m-0", "m-1"]
 
 
 @pytest.mark.gen_test
@@ -261,7 +261,7 @@ def test_nothing_to_push_writes_nothing() -> None:
 def test_what_is_sent_remembers_when_and_from_where() -> None:
     one = connection()
     one.push([message("m-0")], "live", 1234, 5.0)
-    sent = one.sent["m-0"]
+    sent = one.ledger.sent["m-0"]
     assert (sent.source, sent.pushed_at, sent.queued_at) == ("live", 1234, 1_700_000_000_000)
     assert sent.size == len(message("m-0").frame)
 
@@ -273,7 +273,7 @@ def test_a_pong_confirms_all_that_was_written_before_its_ping() -> None:
     one = connection()
     push(one, *messages(70))
     assert pong(one, b"2") == [f"m-{number}" for number in range(64)]
-    assert one.unconfirmed == 6
+    assert one.ledger.unconfirmed == 6
 
 
 def test_a_message_is_confirmed_once() -> None:
@@ -281,14 +281,14 @@ def test_a_message_is_confirmed_once() -> None:
     push(one, message("m-0"))
     assert pong(one, b"1") == ["m-0"]
     assert pong(one, b"1") is None
-    assert (one.unconfirmed, one.unconfirmed_bytes) == (0, 0)
+    assert (one.ledger.unconfirmed, one.ledger.unconfirmed_bytes) == (0, 0)
 
 
 def test_an_unknown_pong_confirms_nothing() -> None:
     one = connection()
     push(one, message("m-0"))
     assert pong(one, b"7") is None
-    assert one.unconfirmed == 1
+    assert one.ledger.unconfirmed == 1
 
 
 def test_what_has_not_left_the_process_is_not_confirmed_by_a_guess() -> None:
@@ -328,12 +328,12 @@ def test_the_wait_for_a_confirm_begins_with_the_first_message_and_anew_with_each
     one = connection(ack_mode=True)
     one.push([message("m-0")], "live", 0, 5.0)
     one.push([message("m-1")], "live", 0, 6.0)
-    assert one.waits_since == 5.0
+    assert one.ledger.waits_since == 5.0
     one.ack(["m-0"], 9.0)
-    assert one.waits_since == 9.0
+    assert one.ledger.waits_since == 9.0
     one.ack(["m-1"], 10.0)
     one.push([message("m-2")], "live", 0, 20.0)
-    assert one.waits_since == 20.0
+    assert one.ledger.waits_since == 20.0
 
 
 def test_what_was_missed_counts_as_told_when_the_pong_after_it_came() -> None:
@@ -362,10 +362,10 @@ def test_in_ack_mode_only_acks_confirm() -> None:
     push(one, *messages(3))
     assert wire.pings == []
     assert [sent.id for sent in one.ack(["m-2", "m-0"], 6.0)] == ["m-2", "m-0"]
-    assert one.unconfirmed == 1
+    assert one.ledger.unconfirmed == 1
     one.ping(7.0)
     assert one.pong(b"1", 8.0) == ([], None)
-    assert one.unconfirmed == 1
+    assert one.ledger.unconfirmed == 1
 
 
 def test_in_ack_mode_a_pong_still_proves_what_was_told() -> None:
@@ -379,7 +379,7 @@ def test_in_ack_mode_a_pong_still_proves_what_was_told() -> None:
 def test_acks_of_what_was_not_sent_here_or_was_confirmed_before_are_left_out() -> None:
     one = connection(ack_mode=True)
     push(one, message("m-0"))
-    assert one.ack(["m-9", 7, None, ["m-0"], {"m-0": 1}, "m-0", "m-0"], 6.0) == [one.sent["m-0"]]
+    assert one.ack(["m-9", 7, None, ["m-0"], {"m-0": 1}, "m-0", "m-0"], 6.0) == [one.ledger.sent["m-0"]]
     assert one.ack(["m-0"], 7.0) == []
 
 
@@ -420,7 +420,7 @@ def test_only_a_single_unconfirmed_message_is_alone() -> None:
     assert one.alone_in_flight() is None
     pong(one, b"1")
     push(one, message("last"))
-    assert one.alone_in_flight() is one.sent["last"]
+    assert one.alone_in_flight() is one.ledger.sent["last"]
 
 
 # -- what is remembered
@@ -433,7 +433,7 @@ def test_an_id_is_remembered_until_it_is_settled() -> None:
     one.read_begins()
     assert one.read_arrived(["m-0", "m-1"]) == ["m-1"]
     one.settled(["m-0"])
-    assert one.sent == {}
+    assert one.ledger.sent == {}
 
 
 def test_an_id_that_settles_while_a_read_is_out_is_remembered_until_it_arrived() -> None:
@@ -443,7 +443,7 @@ def test_an_id_that_settles_while_a_read_is_out_is_remembered_until_it_arrived()
     one.read_begins()
     one.settled(["m-0"])
     assert one.read_arrived(["m-0", "m-1", "m-2"]) == ["m-2"]
-    assert list(one.sent) == ["m-1"]
+    assert list(one.ledger.sent) == ["m-1"]
 
 
 def test_an_id_that_settles_while_a_read_is_out_is_forgotten_when_the_read_fails() -> None:
@@ -452,9 +452,9 @@ def test_an_id_that_settles_while_a_read_is_out_is_forgotten_when_the_read_fails
     pong(one, b"1")
     one.read_begins()
     one.settled(["m-0"])
-    assert list(one.sent) == ["m-0"]
+    assert list(one.ledger.sent) == ["m-0"]
     one.read_over()
-    assert one.sent == {}
+    assert one.ledger.sent == {}
 
 
 def test_an_id_that_stands_twice_in_a_page_is_news_once() -> None:
@@ -474,7 +474,7 @@ def test_settling_what_is_not_known_changes_nothing() -> None:
     one = connection()
     push(one, message("m-0"))
     one.settled(["m-9"])
-    assert list(one.sent) == ["m-0"]
+    assert list(one.ledger.sent) == ["m-0"]
 
 
 # -- memory
@@ -537,8 +537,8 @@ def test_a_message_for_the_live_is_written_to_who_is_live() -> None:
     one, wire = live()
     assert one.push_live_only(message("m-1"), 1000, 5.0)
     assert wire.ids == ["m-1"]
-    assert (one.sent["m-1"].position, one.sent["m-1"].source) == (LIVE_ONLY, "live")
-    assert (one.unconfirmed, one.upto, one.log_at) == (1, -1, 0)
+    assert (one.ledger.sent["m-1"].position, one.ledger.sent["m-1"].source) == (LIVE_ONLY, "live")
+    assert (one.ledger.unconfirmed, one.upto, one.ledger.log_at) == (1, -1, 0)
 
 
 @pytest.mark.parametrize("state", [State.CATCHING_UP, State.CLOSED])
@@ -546,7 +546,7 @@ def test_a_message_for_the_live_is_nothing_to_others(state: State) -> None:
     one, wire = live()
     one.state = state
     assert not one.push_live_only(message("m-1"), 1000, 5.0)
-    assert (wire.writes, one.sent) == ([], {})
+    assert (wire.writes, one.ledger.sent) == ([], {})
 
 
 def test_a_message_for_the_live_that_is_in_flight_or_has_no_room_is_not_written() -> None:
@@ -604,7 +604,7 @@ def test_what_is_forgotten_makes_room_and_may_come_again() -> None:
     one.ping(6.0)
     assert pong(one, b"1") == ["m-1"]
     one.forget(["m-1", "unknown"])
-    assert one.sent == {}
+    assert one.ledger.sent == {}
     assert one.push_live_only(message("m-1"), 1000, 5.0)
 
 
@@ -614,7 +614,7 @@ def test_what_is_forgotten_is_so_also_while_a_page_is_on_its_way() -> None:
     one.push_live_only(message("m-1"), 1000, 5.0)
     one.read_begins()
     one.forget(["m-1"])
-    assert one.sent == {}
+    assert one.ledger.sent == {}
 
 
 # -- what comes to many at once
@@ -632,10 +632,10 @@ def test_what_comes_to_many_is_written_as_it_is_and_kept_as_it_is() -> None:
     assert two.push_live(both, 5.0) is not None
     assert wire.writes[-1] is both.frames
     assert wire.ids == ["m-10", "m-20"]
-    assert (one.log_at, one.unconfirmed, one.unconfirmed_bytes) == (20, 2, both.size)
-    assert one.sent["m-10"] is two.sent["m-10"]
+    assert (one.ledger.log_at, one.ledger.unconfirmed, one.ledger.unconfirmed_bytes) == (20, 2, both.size)
+    assert one.ledger.sent["m-10"] is two.ledger.sent["m-10"]
     assert pong_of(one) == ["m-10", "m-20"]
-    assert (one.unconfirmed, one.unconfirmed_bytes, two.unconfirmed) == (0, 0, 2)
+    assert (one.ledger.unconfirmed, one.ledger.unconfirmed_bytes, two.ledger.unconfirmed) == (0, 0, 2)
 
 
 def test_what_comes_to_many_is_compressed_for_all_who_take_that_in_one_piece() -> None:
@@ -646,7 +646,7 @@ def test_what_comes_to_many_is_compressed_for_all_who_take_that_in_one_piece() -
         one, wire = live(window=limits(log_confirm_s=1000.0))
         one.deflates_up_to = up_to
         assert one.push_live(many, 5.0) is not None
-        assert one.unconfirmed_bytes == many.size
+        assert one.ledger.unconfirmed_bytes == many.size
         wires.append(wire)
     assert wires[0].writes[-1] is wires[1].writes[-1]
     assert wires[0].writes[-1] == b"".join(message.deflated(100_000) for _, message in placed)
@@ -693,20 +693,20 @@ def test_many_that_nothing_confirms_bring_a_ping_along() -> None:
         lambda one: setattr(one, "state", State.CATCHING_UP),
         lambda one: setattr(one, "state", State.CLOSED),
         lambda one: setattr(one, "suspect", True),
-        lambda one: setattr(one, "log_at", 10),
+        lambda one: setattr(one.ledger, "log_at", 10),
         lambda one: push(one, message("m-20")),
         lambda one: push(one, *messages(4)),
         lambda one: push(one, message("large", 900)),
-        lambda one: one.sent.update(dict.fromkeys("abcdefghi")),
+        lambda one: one.ledger.sent.update(dict.fromkeys("abcdefghi")),
     ],
     ids=["catching up", "closed", "suspect", "had one", "same id", "no room", "no bytes", "much unsettled"],
 )
 def test_who_needs_a_closer_look_is_given_none_of_it(unfit: Callable[[Connection], object]) -> None:
     one, wire = live(window=limits(messages=5, bytes=1000))
     unfit(one)
-    before = (len(wire.writes), one.log_at, one.unconfirmed, len(one.sent))
+    before = (len(wire.writes), one.ledger.log_at, one.ledger.unconfirmed, len(one.ledger.sent))
     assert one.push_live(batch(10, 20, size=100), 5.0) is None
-    assert (len(wire.writes), one.log_at, one.unconfirmed, len(one.sent)) == before
+    assert (len(wire.writes), one.ledger.log_at, one.ledger.unconfirmed, len(one.ledger.sent)) == before
 
 
 def test_who_confirms_by_ack_is_given_what_comes_to_many_one_by_one() -> None:
@@ -726,10 +726,10 @@ def push_log(one: Connection, *places: int, source: Source = "live") -> int:
 def test_a_message_of_the_log_has_its_place_and_the_connection_the_last_of_them() -> None:
     one = connection(window=limits(messages=3))
     assert push_log(one, 10, 20, 30, 40) == 3
-    assert one.log_at == 30
-    assert [sent.position for sent in one.sent.values()] == [10, 20, 30]
+    assert one.ledger.log_at == 30
+    assert [sent.position for sent in one.ledger.sent.values()] == [10, 20, 30]
     assert push_log(one, 40) == 0
-    assert one.log_at == 30
+    assert one.ledger.log_at == 30
 
 
 def test_what_comes_live_waits_for_its_ping_and_what_was_waiting_does_not() -> None:
@@ -798,6 +798,6 @@ def test_an_id_that_is_there_already_is_not_written_again() -> None:
     push(one, message("m-10"))
     assert push_log(one, 10, 20) == 2
     assert wire.ids == ["m-10", "m-20"]
-    assert (one.log_at, one.unconfirmed) == (20, 2)
+    assert (one.ledger.log_at, one.ledger.unconfirmed) == (20, 2)
     one.ack(["m-10", "m-20"], 6.0)
-    assert (one.unconfirmed, one.unconfirmed_bytes) == (0, 0)
+    assert (one.ledger.unconfirmed, one.ledger.unconfirmed_bytes) == (0, 0)

@@ -247,7 +247,7 @@ async def test_a_message_to_a_category_is_told_by_the_cursor(redis_server: Redis
         client = await live(hers)
         await client.send({"type": "ping"})
         await client.until("pong")
-        await eventually(lambda: not hers.app.manager.of("alice")[0].sent)
+        await eventually(lambda: not hers.app.manager.of("alice")[0].ledger.sent)
         client.vanish()
         await eventually(lambda: not hers.app.manager.of("alice") and not hers.app.cursors.waiting)
         assert await state(asked, "c-1") == "passed"

@@ -83,7 +83,7 @@ async def test_the_next_message_is_pushed_at_once_without_a_look_at_the_inbox(
         await take(on, hints((3, "m-3")))
         assert line.wire.ids == ["m-1", "m-2", "m-3"]
         assert (line.connection.upto, line.connection.state, gate.count) == (3, State.LIVE, 0)
-        assert line.connection.sent["m-3"].source == "live"
+        assert line.connection.ledger.sent["m-3"].source == "live"
         assert on.counted("deliveries_total", source="live") == 1
         # The inbox is read by nobody later, either: there is no task.
         await on.barrier()
@@ -129,7 +129,7 @@ async def test_a_hint_that_comes_twice_pushes_once(redis_server: RedisServer) ->
         assert line.wire.ids == ["m-1"]
         line.pong()
         await on.settled()
-        assert line.connection.sent == {}
+        assert line.connection.ledger.sent == {}
         await take(on, hints((1, "m-1")))
         assert (line.wire.ids, gate.count, line.connection.upto) == (["m-1"], 0, 1)
 
@@ -149,7 +149,7 @@ async def test_behind_a_gap_nothing_is_pushed_and_the_inbox_is_looked_at(
         await line.got("m-1", "m-2", "m-3")
         await line.live()
         assert line.connection.upto == 3
-        assert {sent.source for sent in line.connection.sent.values()} == {"offline"}
+        assert {sent.source for sent in line.connection.ledger.sent.values()} == {"offline"}
 
 
 @pytest.mark.gen_test
@@ -338,7 +338,7 @@ async def test_a_message_for_the_live_goes_to_live_connections_of_its_users_and_
         await eventually(lambda: live.wire.pings, within_s=5)
         live.pong()
         await on.settled()
-        assert (live.connection.sent, live.connection.upto) == ({}, 0)
+        assert (live.connection.ledger.sent, live.connection.upto) == ({}, 0)
         assert on.counted("exposures_total", where="published") == 1
 
 

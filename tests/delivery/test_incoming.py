@@ -48,7 +48,7 @@ async def test_pongs_of_unknown_counters_are_ignored_and_counted(redis_server: R
         line = await on.live()
         for payload in (b"", b"2", b"999", b"x", b"-1"):
             line.pong(payload)
-        assert line.connection.unconfirmed == 1
+        assert line.connection.ledger.unconfirmed == 1
         line.pong(b"1")
         line.pong(b"1")
         assert on.counted("receipts_ignored_total", kind="pong") == 6
@@ -75,7 +75,7 @@ async def test_who_confirms_by_acks_confirms_nothing_by_pongs(redis_server: Redi
         line.connection.ping(0.0)
         line.pong()
         await on.barrier()
-        assert line.connection.unconfirmed == 1
+        assert line.connection.ledger.unconfirmed == 1
         assert await on.inbox() == ["m-1"]
 
 
@@ -91,7 +91,7 @@ async def test_acks_of_unknown_ids_settle_nothing_of_anybody_and_are_counted(
         await on.settled()
         assert on.counted("receipts_ignored_total", kind="ack") == 6
         assert await on.inbox("bob") == ["b-1"]
-        assert bob.connection.unconfirmed == 1
+        assert bob.connection.ledger.unconfirmed == 1
         assert await on.inbox() == []
 
 
@@ -102,7 +102,7 @@ async def test_an_ack_without_its_subprotocol_is_a_bad_frame(redis_server: Redis
         line = await on.live()
         ack(line, "m-1")
         assert errors(line) == [("bad_frame", "ack needs the subprotocol pushserver.v1.ack")]
-        assert line.connection.unconfirmed == 1
+        assert line.connection.ledger.unconfirmed == 1
 
 
 # -- requests
@@ -256,9 +256,9 @@ async def test_nothing_behind_the_frame_that_ends_it_is_looked_at(
         line.receive(*[Ping(b"x")] * 5000, Pong(b"1"))
         assert line.wire.closed_with == (CloseCode.RATE, "too many frames")
         assert len(line.wire.pongs) == 21
-        assert line.connection.unconfirmed == 1
+        assert line.connection.ledger.unconfirmed == 1
         line.pong(b"1")  # a later read, while the goodbye is under way
-        assert line.connection.unconfirmed == 1
+        assert line.connection.ledger.unconfirmed == 1
 
 
 # -- the client's goodbye
@@ -340,7 +340,7 @@ async def test_a_message_that_is_alone_in_flight_at_two_more_such_closes_is_park
                     await line.got("good-1")
                     line.pong()
                 await eventually(lambda: line.wire.ids[-1:] == ["poison"])  # noqa: B023 - in its turn
-                assert line.connection.unconfirmed == 1
+                assert line.connection.ledger.unconfirmed == 1
                 line.leave(1009)
                 await on.settled()
                 await eventually(lambda: len(on.app.tasks) == 0)

@@ -74,7 +74,7 @@ async def test_more_than_a_page_waits_for_confirms(redis_server: RedisServer) ->
         await eventually(lambda: len(line.wire.ids) == 50)
         await on.told("late")
         await on.barrier()
-        assert (len(line.wire.ids), line.connection.unconfirmed) == (50, 50)
+        assert (len(line.wire.ids), line.connection.ledger.unconfirmed) == (50, 50)
         await eventually(lambda: line.pong() or line.connection.state is State.LIVE)
         assert line.wire.ids == [*ids, "late"]
 
@@ -122,7 +122,7 @@ async def test_who_leaves_while_a_content_is_read_moves_nothing(redis_server: Re
         line.end()
         content.open()
         await eventually(lambda: len(on.app.tasks) == 2)
-        assert line.connection.log_at < await on.at("m-1")
+        assert line.connection.ledger.log_at < await on.at("m-1")
         await (await on.come()).got("m-1")
 
 

@@ -57,7 +57,7 @@ async def test_what_arrives_live_is_exposed_as_live(redis_server: RedisServer) -
         assert await on.exposed() == [("m-1", "alice", "live")]
         assert on.counted("deliveries_total", source="live") == 1
         assert on.counted("log_settled_total") == 1
-        assert line.connection.sent == {}
+        assert line.connection.ledger.sent == {}
 
 
 # -- in order, once
@@ -241,7 +241,7 @@ async def test_an_entry_that_is_there_twice_reaches_nobody_twice(redis_server: R
         await on.told("m-1", "m-3")
         await line.got("m-1", "m-2", "m-3")
         line.say('{"type":"ack","ids":["m-1","m-3"]}')
-        assert line.connection.unconfirmed == 0
+        assert line.connection.ledger.unconfirmed == 0
 
 
 @pytest.mark.gen_test
@@ -262,7 +262,7 @@ async def test_an_id_that_is_given_to_two_messages_in_one_read_comes_once(redis_
         await on.offered()
         for one in (line, plain):
             await one.got("m-1")
-            assert one.connection.unconfirmed == 1
+            assert one.connection.ledger.unconfirmed == 1
 
 
 # -- the window
@@ -282,7 +282,7 @@ async def test_a_window_that_is_full_in_a_broadcast_gets_the_rest_from_the_tail_
         assert slow.connection.state is State.CATCHING_UP
         while (count := len(slow.wire.ids)) < 20:
             assert slow.wire.ids == ids[:count]
-            assert slow.connection.unconfirmed == 4
+            assert slow.connection.ledger.unconfirmed == 4
             slow.pong()
             await eventually(lambda: len(slow.wire.ids) > count)
         await eventually(lambda: slow.pong() or slow.connection.state is State.LIVE)

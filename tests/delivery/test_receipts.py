@@ -26,6 +26,12 @@ def added(receipts: Receipts, name: str, size: int = 10) -> Sent:
     return item
 
 
+def rides(receipts: Receipts, item: Sent, ping_by: float, until: float) -> bool:
+    """Whether the ping goes out with what is added now, and could wait."""
+    receipts.add([item], 10, ping_by)
+    return receipts.rides(until)
+
+
 def test_pings_count_from_one() -> None:
     receipts = Receipts()
     assert [receipts.ping(0, 0.0) for _ in range(3)] == [ping_frame(b"1"), ping_frame(b"2"), ping_frame(b"3")]
@@ -174,19 +180,19 @@ def test_what_can_wait_makes_a_ping_overdue_behind_four_times_as_much() -> None:
 def test_what_waits_for_its_ping_gets_it_with_what_is_written_shortly_before() -> None:
     receipts = Receipts()
     one, two, three = sent("1"), sent("2"), sent("3")
-    assert not receipts.take([one], 10, 7.0, 6.9)
+    assert not rides(receipts, one, 7.0, until=6.9)
     assert receipts.ping_by == 7.0
-    assert receipts.take([two], 10, 99.0, 7.0)
+    assert rides(receipts, two, 99.0, until=7.0)
     receipts.ping(0, 6.5)
-    assert not receipts.take([three], 10, 7.0, 7.0), "one is in flight"
+    assert not rides(receipts, three, 7.0, until=7.0), "one is in flight"
     assert receipts.pong(b"1", ALL, 6.6) == [one, two]
 
 
 def test_what_comes_to_many_is_overdue_as_anything_that_can_wait() -> None:
     receipts = Receipts()
     for number in range(PING_EVERY_MESSAGES * PATIENT - 1):
-        assert not receipts.take([sent(str(number))], 10, 7.0, 0.0)
-    assert receipts.take([sent("one more")], 10, 7.0, 0.0)
+        assert not rides(receipts, sent(str(number)), 7.0, until=0.0)
+    assert rides(receipts, sent("one more"), 7.0, until=0.0)
 
 
 def test_a_pong_leaves_what_came_after_its_ping_to_wait() -> None:

@@ -193,7 +193,7 @@ async def test_4_a_hint_that_meets_the_read_that_another_hint_caused_causes_one_
             pod.app.stores.commands,
             "inbox_read",
             answers=True,
-            only=lambda _: bool(pod.app.manager.of("alice")[0].sent),
+            only=lambda _: bool(pod.app.manager.of("alice")[0].ledger.sent),
         )
         await publish("m-1", other, LARGE)
         assert await received(client, 1) == ["m-1"]
@@ -312,7 +312,7 @@ async def test_8_a_hint_that_was_overtaken_brings_nothing_again_that_was_forgott
         await silent(client)
         await settled(pod)
         (connection,) = pod.app.manager.of("alice")
-        await eventually(lambda: connection.state is State.LIVE and connection.sent == {})
+        await eventually(lambda: connection.state is State.LIVE and connection.ledger.sent == {})
         late.open()
         await publishing
         await hinted(pod, 2)
@@ -336,13 +336,13 @@ async def test_9_what_settles_while_a_page_with_it_is_on_its_way_is_not_pushed_a
         await publish("m-2", other, LARGE)
         await read.reached.wait()
         await client.send_frame(0xA, client.pings[-1])
-        await eventually(lambda: not connection.unconfirmed and not pod.app.settler.waiting)
+        await eventually(lambda: not connection.ledger.unconfirmed and not pod.app.settler.waiting)
         assert await other.inbox("alice") == ["m-2"]
         read.open()
         assert await received(client, 1) == ["m-2"]
         await silent(client)
         await client.send_frame(0xA, client.pings[-1])
-        await eventually(lambda: connection.state is State.LIVE and connection.sent == {})
+        await eventually(lambda: connection.state is State.LIVE and connection.ledger.sent == {})
         await silent(client)
 
 

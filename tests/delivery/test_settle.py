@@ -116,7 +116,7 @@ async def test_a_confirmed_message_is_exposed_and_leaves_the_inbox(bench: Bench)
     await bench.drained()
     assert bench.sink.shown == [("m-1", "alice", "c-1"), ("m-2", "alice", "c-1")]
     assert await bench.inbox() == []
-    assert one.sent == {}
+    assert one.ledger.sent == {}
     assert bench.settler.waiting == 0
     assert bench.counted("settled_total") == 2
     assert bench.counted("confirms_total", proof="pong") == 2
@@ -163,7 +163,7 @@ async def test_while_the_sink_fails_nothing_is_lost_and_nothing_is_settled(
     bench.confirm(one)
     await eventually(lambda: bench.sink.calls >= 2)
     assert await bench.inbox() == ["m-1"]
-    assert list(one.sent) == ["m-1"]
+    assert list(one.ledger.sent) == ["m-1"]
     bench.sink.errors.clear()
     await bench.drained()
     assert bench.sink.calls >= 3
@@ -181,11 +181,11 @@ async def test_a_removal_is_repeated_until_it_was_answered_and_its_exposure_is_n
     one = await bench.pushed("alice", "m-1", "m-2")
     bench.confirm(one)
     await eventually(lambda: fault.count == 1)
-    assert set(one.sent) == {"m-1", "m-2"}
+    assert set(one.ledger.sent) == {"m-1", "m-2"}
     assert bench.settler.waiting == 2
     await bench.drained()
     assert await bench.inbox() == []
-    assert one.sent == {}
+    assert one.ledger.sent == {}
     assert bench.sink.shown == [("m-1", "alice", "c-1"), ("m-2", "alice", "c-1")]
     assert bench.sink.calls == 1
 
@@ -216,7 +216,7 @@ async def test_one_user_whose_removal_fails_holds_nobody_elses_up(bench: Bench) 
         await eventually(lambda: bad.count > number)  # noqa: B023 - awaited in its turn
     one = await bench.pushed("alice", "m-1")
     bench.confirm(one)
-    await eventually(lambda: one.sent == {})
+    await eventually(lambda: one.ledger.sent == {})
     assert await bench.inbox() == []
     bad.end()
     await bench.drained()
@@ -230,7 +230,7 @@ async def test_one_user_whose_removal_hangs_holds_nobody_elses_up(bench: Bench) 
         good = await bench.pushed(f"good-{number}", "m-1")
         bench.confirm(await bench.pushed(f"bad-{number}", "m-1"))
         bench.confirm(good)
-        await eventually(lambda: good.sent == {})  # noqa: B023 - awaited in its turn
+        await eventually(lambda: good.ledger.sent == {})  # noqa: B023 - awaited in its turn
         assert hanging.count == number + 1
     hanging.open()
     await bench.drained()
@@ -249,7 +249,7 @@ async def test_two_connections_of_a_user_that_confirm_the_same_message_are_both_
     await bench.drained()
     assert bench.sink.shown == [("m-1", "alice", "c-1"), ("m-1", "alice", "c-2")]
     assert await bench.inbox() == []
-    assert first.sent == second.sent == {}
+    assert first.ledger.sent == second.ledger.sent == {}
     assert bench.counted("settled_total") == 1
 
 
@@ -259,11 +259,11 @@ async def test_a_message_that_another_connection_settled_is_still_exposed_here(b
     second = await bench.pushed("alice", "m-1", connection_id="c-2", append=False)
     bench.confirm(first)
     await bench.drained()
-    assert list(second.sent) == ["m-1"]
+    assert list(second.ledger.sent) == ["m-1"]
     bench.confirm(second)
     await bench.drained()
     assert len(bench.sink.shown) == 2
-    assert second.sent == {}
+    assert second.ledger.sent == {}
 
 
 @pytest.mark.gen_test
@@ -285,7 +285,7 @@ async def test_what_is_confirmed_in_one_turn_of_the_loop_shares_a_batch(bench: B
     assert bench.sink.calls == 1
     assert len(bench.sink.events) == 1
     assert bench.counted("redis_round_trips_total") - trips <= 2  # the script is taught once
-    assert all(one.sent == {} for one in many)
+    assert all(one.ledger.sent == {} for one in many)
 
 
 @pytest.mark.gen_test(timeout=30)
@@ -297,7 +297,7 @@ async def test_no_more_than_four_batches_are_handed_over_at_a_time(bench: Bench)
     for _ in range(0, total, 250):
         one.push(some[:250], "live", 0, 0.0)
         bench.confirm(one)
-        one.settled(list(one.sent))
+        one.settled(list(one.ledger.sent))
     await eventually(lambda: bench.sink.calls == MAX_WORKERS)
     await bench.stores.commands.call("PING")
     assert bench.sink.calls == MAX_WORKERS
@@ -316,7 +316,7 @@ async def test_an_id_that_was_confirmed_while_a_page_is_read_is_remembered_until
     bench.confirm(one)
     await bench.drained()
     assert one.read_arrived(["m-1"]) == []
-    assert one.sent == {}
+    assert one.ledger.sent == {}
 
 
 @pytest.mark.gen_test
@@ -392,11 +392,11 @@ async def test_what_is_in_no_inbox_is_settled_by_its_exposure_and_not_before(
     bench.sink.open.clear()
     bench.confirm(one)
     await eventually(lambda: bench.sink.calls)
-    assert (list(one.sent), settled) == (["m-1"], [])
+    assert (list(one.ledger.sent), settled) == (["m-1"], [])
     bench.sink.open.set()
     await bench.drained()
     assert bench.sink.shown == [("m-1", "alice", "c-1")]
-    assert (one.sent, settled, removal.count) == ({}, [one], 0)
+    assert (one.ledger.sent, settled, removal.count) == ({}, [one], 0)
     assert bench.counted("log_settled_total") == 1
     removal.open()
 
@@ -413,7 +413,7 @@ async def test_a_sink_that_is_away_moves_no_cursor_and_a_removal_that_fails_hold
     one.push_log([(7, message("m-1"))], "live", bench.stores.clock.now_ms(), 0.0)
     bench.confirm(one)
     await eventually(lambda: settled)
-    assert (bench.sink.calls, list(one.sent)) == (3, ["inbox-1"])
+    assert (bench.sink.calls, list(one.ledger.sent)) == (3, ["inbox-1"])
     await bench.drained()
-    assert (one.sent, settled) == ({}, [one])
+    assert (one.ledger.sent, settled) == ({}, [one])
     assert await bench.inbox() == []
