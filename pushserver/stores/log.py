@@ -14,7 +14,7 @@ from pushserver.stores.stream import Entry, StreamReader, fields_of, position_of
 
 __all__ = ["LogEntry", "LogRange", "LogStore"]
 
-PAGE = 1000
+PAGE = 500
 FIND_PAGES = 10
 
 

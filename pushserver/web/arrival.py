@@ -100,19 +100,20 @@ class Arrival:
         if self._sock is not None:
             self._desk.door.poller.watch(self._sock.fileno(), self)
 
-    def readable(self) -> None:
-        """Read what there is of the head, or behind it."""
+    def readable(self) -> int:
+        """Read what there is of the head, or behind it; how many bytes that was."""
         if self._sock is None:
-            return
+            return 0
         data = read_some(self._sock, READ_BYTES)
         if data is None:
-            return
+            return 0
         known = len(self._data)
         self._data += data
         if not data or len(self._data) > MAX_EARLY_BYTES:
             self.cut()
         elif not self._end:
             self._look(known)
+        return len(data)
 
     def _look(self, known: int) -> None:
         end = find_end(self._data, known)

@@ -10,6 +10,9 @@ from pushserver.web.tls import TlsSocket
 
 __all__ = ["TlsArrival"]
 
+STEP_BYTES = 32 * 1024
+"""What a step costs, in what is read in one turn of the loop: a signature takes milliseconds."""
+
 
 class TlsArrival(Arrival):
     """As `Arrival`, on a `TlsSocket`. Its deadline is one for both handshakes, from the accept on."""
@@ -27,12 +30,12 @@ class TlsArrival(Arrival):
         """
         self._watch()
 
-    def readable(self) -> None:
+    def readable(self) -> int:
         """One step of TLS' handshake, and behind it what `Arrival` reads. None of them blocks."""
         if self._secured:
-            super().readable()
-        else:
-            self._secure()
+            return super().readable()
+        self._secure()
+        return STEP_BYTES
 
     def writable(self) -> None:
         """As `readable`."""

@@ -224,14 +224,14 @@ class SocketTransport:
 
     # -- reading
 
-    def readable(self) -> None:
-        """Take what has come in."""
+    def readable(self) -> int:
+        """Take what has come in; how many bytes that was."""
         if self._sock is None or self._in_portions:
-            return
+            return 0
         most = INFLATING_READ_BYTES if type(self._parser) is InflatingParser else READ_BYTES
         data = read_some(self._sock, most)
         if data is None:
-            return
+            return 0
         if not data:
             self.abort()
         elif len(data) > most:
@@ -239,6 +239,7 @@ class SocketTransport:
             self._take_in_portions(data, most)
         else:
             self._take(data)
+        return len(data)
 
     def _take_in_portions(self, data: bytes, most: int) -> None:
         """One in a turn of the loop; the next read comes behind the last of them."""
