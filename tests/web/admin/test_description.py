@@ -51,7 +51,7 @@ def implemented() -> dict[str, dict[str, str]]:
     }
 
 
-def test_routes_and_description_name_the_same_paths_methods_and_calls():
+def test_routes_and_description_name_the_same_paths_methods_and_calls() -> None:
     described = {
         path: {method: call["operationId"] for method, call in methods.items()}
         for path, methods in DOCUMENT["paths"].items()
@@ -59,7 +59,7 @@ def test_routes_and_description_name_the_same_paths_methods_and_calls():
     assert described == implemented()
 
 
-def test_every_call_has_a_name_of_its_own():
+def test_every_call_has_a_name_of_its_own() -> None:
     names = [name for methods in implemented().values() for name in methods.values()]
     assert len(names) == len(set(names))
 
