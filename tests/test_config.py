@@ -74,15 +74,17 @@ def test_settings_built_directly_read_no_environment(monkeypatch: pytest.MonkeyP
 
 def test_no_redis_url_is_development_mode() -> None:
     assert Settings().development
-    assert not Settings(redis={"url": "redis://example"}).development
+    assert not Settings.model_validate({"redis": {"url": "redis://example"}}).development
 
 
 def test_the_printed_settings_hold_no_secret() -> None:
-    settings = Settings(
-        auth={"secret": "s3cr3t" * 6, "previous_secret": "0lds3cr3t" * 4},
-        redis={"url": "redis://u:p4ssw0rd@h"},
-        admin={"api_keys": ["k3y" * 8]},
-        categories={"authorization": "Bearer c4tk3y"},
+    settings = Settings.model_validate(
+        {
+            "auth": {"secret": "s3cr3t" * 6, "previous_secret": "0lds3cr3t" * 4},
+            "redis": {"url": "redis://u:p4ssw0rd@h"},
+            "admin": {"api_keys": ["k3y" * 8]},
+            "categories": {"authorization": "Bearer c4tk3y"},
+        }
     )
     for secret in ("s3cr3t", "0lds3cr3t", "p4ssw0rd", "k3y", "c4tk3y"):
         assert secret not in f"{settings!r} {settings} {settings.model_dump()}"
@@ -143,7 +145,7 @@ def test_the_printed_settings_hold_no_secret() -> None:
 )
 def test_a_value_outside_its_type_or_bounds_is_refused(section: str, name: str, value: Any) -> None:
     with pytest.raises(ValidationError) as refused:
-        Settings(**{section: {name: value}})
+        Settings.model_validate({section: {name: value}})
     assert {problem["loc"][:2] for problem in refused.value.errors()} == {(section, name)}
 
 
@@ -169,5 +171,5 @@ def test_a_value_outside_its_type_or_bounds_is_refused(section: str, name: str, 
     ],
 )
 def test_a_value_at_its_bounds_is_taken(section: str, name: str, value: Any) -> None:
-    settings = Settings(**{section: {name: value}})
+    settings = Settings.model_validate({section: {name: value}})
     assert plain(getattr(getattr(settings, section), name)) == value

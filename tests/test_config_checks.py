@@ -241,7 +241,9 @@ def test_settings_that_agree_raise_no_objection(sections: dict[str, Any]) -> Non
 
 def test_in_production_everything_that_is_missing_is_named_at_once() -> None:
     """A container that was started without its settings: nobody has to start it four times to learn them."""
-    bare = Settings(pod=PRODUCTION, server={"host": "0.0.0.0"}, admin={"host": "0.0.0.0"})
+    bare = Settings.model_validate(
+        {"pod": PRODUCTION, "server": {"host": "0.0.0.0"}, "admin": {"host": "0.0.0.0"}}
+    )
     assert not bare.development
     assert {problem.setting for problem in contradictions(bare)} == {
         "redis.url",

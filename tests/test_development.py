@@ -93,7 +93,7 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 
 def test_tokens_are_signed_with_the_set_secret_before_the_kept_one(tmp_path: Path) -> None:
-    settings = Settings(auth={"secret": "x" * 32})
+    settings = Settings.model_validate({"auth": {"secret": "x" * 32}})
     assert token_secret(settings, tmp_path / "none") == "x" * 32
     assert not (tmp_path / "none").exists()
     assert token_secret(Settings(), tmp_path) == development_secret(tmp_path)
@@ -101,4 +101,4 @@ def test_tokens_are_signed_with_the_set_secret_before_the_kept_one(tmp_path: Pat
 
 def test_tokens_of_an_asymmetric_key_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"auth\.algorithms: tokens of RS256"):
-        token_secret(Settings(auth={"algorithms": ["RS256"]}), tmp_path)
+        token_secret(Settings.model_validate({"auth": {"algorithms": ["RS256"]}}), tmp_path)

@@ -57,8 +57,8 @@ def test_every_label_that_is_asked_for_is_one_of_the_metric(query: str) -> None:
     own = {metric: known.get(metric, set()) for metric in asked.metrics}
     for metric, labels in asked.metrics.items():
         assert labels.keys() <= own[metric] | OF_PROMETHEUS, metric
-    for labels in own.values():
-        assert asked.grouped <= labels | OF_PROMETHEUS
+    for names in own.values():
+        assert asked.grouped <= names | OF_PROMETHEUS
 
 
 def values_asked_for(label: str) -> set[str]:
