@@ -88,10 +88,12 @@ def _type(field: Mapping[str, Any]) -> str:
 def _bounds(field: Mapping[str, Any]) -> str:
     least, most = field.get("minimum"), field.get("maximum")
     if least is None and "exclusiveMinimum" in field:
-        return f", above {field['exclusiveMinimum']:g}, up to {_number(most)}"
+        return f", above {field['exclusiveMinimum']:g}, up to {_number(field['maximum'])}"
     if least is None:
         return ""
-    return f", {_number(least)} or more" if most == NO_BOUND else f", {_number(least)} to {_number(most)}"
+    if most is None or most == NO_BOUND:
+        return f", {_number(least)} or more"
+    return f", {_number(least)} to {_number(most)}"
 
 
 def _number(value: float) -> str:

@@ -38,9 +38,9 @@ def watched_callbacks() -> Iterator[Callbacks]:
         if cost > seen.worst_s:
             seen.worst_s, seen.worst = cost, repr(callback)
 
-    asyncio.events.Handle._run = measured  # type: ignore[method-assign, assignment]
+    asyncio.events.Handle._run = measured  # type: ignore[assignment]
     try:
         yield seen
     finally:
-        asyncio.events.Handle._run = run  # type: ignore[method-assign]
+        asyncio.events.Handle._run = run
         gc.unfreeze()

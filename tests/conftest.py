@@ -63,7 +63,7 @@ def io_loop() -> Iterator[IOLoop]:
     A task that is still alive when the test is over is a leak, and fails it.
     """
     loop = IOLoop(make_current=False)
-    asyncio_loop: asyncio.AbstractEventLoop = loop.asyncio_loop  # type: ignore[attr-defined]
+    asyncio_loop: asyncio.AbstractEventLoop = loop.asyncio_loop
     asyncio.set_event_loop(asyncio_loop)
     yield loop
     # What was cancelled in the very last turn ends in the next one, and its socket is let go then.

@@ -21,7 +21,7 @@ def _one_by_one(commands: Commands) -> None:
     def scripts(name: str, calls: Iterable[tuple[Sequence[str], Sequence[Argument]]]) -> Awaitable[list[Any]]:
         return asyncio.gather(*(commands.script(name, *call) for call in calls), return_exceptions=True)
 
-    commands.scripts = scripts  # type: ignore[method-assign]
+    commands.scripts = scripts
 
 
 class Gate:
@@ -96,9 +96,9 @@ def hold(
             return call(*args)
         return asyncio.ensure_future(gate.pass_through(lambda: call(*args), args[1:]))
 
-    commands.script = holding(commands.script)  # type: ignore[method-assign]
-    commands.publish = holding(commands.publish)  # type: ignore[method-assign]
-    commands.call = held_call  # type: ignore[method-assign]
+    commands.script = holding(commands.script)  # type: ignore[assignment]  # called by position
+    commands.publish = holding(commands.publish)  # type: ignore[assignment]  # called by position
+    commands.call = held_call
     _one_by_one(commands)
     return gate
 
@@ -160,9 +160,9 @@ def refuse(
             return call(*args)
         return asyncio.ensure_future(fault.fail(lambda: call(*args)))
 
-    commands.script = failing(commands.script)  # type: ignore[method-assign]
-    commands.publish = failing(commands.publish)  # type: ignore[method-assign]
-    commands.call = failing_call  # type: ignore[method-assign]
+    commands.script = failing(commands.script)  # type: ignore[assignment]  # called by position
+    commands.publish = failing(commands.publish)  # type: ignore[assignment]  # called by position
+    commands.call = failing_call
     _one_by_one(commands)
     return fault
 
@@ -170,13 +170,13 @@ def refuse(
 def silence(commands: Commands) -> None:
     """From now on nothing is sent any more, and everything fails: its process is dead."""
 
-    def fail(*_: object) -> Awaitable[Any]:
+    def fail(*_: object, **__: object) -> Awaitable[Any]:
         failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         failed.set_exception(StoreUnavailableError("silenced", "never sent"))
         failed.exception()  # whoever was cancelled looks no more
         return failed
 
-    commands.script = fail  # type: ignore[method-assign]
-    commands.publish = fail  # type: ignore[method-assign]
-    commands.call = fail  # type: ignore[method-assign]
+    commands.script = fail
+    commands.publish = fail
+    commands.call = fail
     _one_by_one(commands)

@@ -53,6 +53,7 @@ class Seat(WebSocketHandler):
     def open(self, *args: str, **kwargs: str) -> None:
         self.stage.seats.append(self)
         self.stage.came.set()
+        assert not isinstance(self.play, tuple), "a refusal opens nothing"
         # Beside it, for Tornado reads nothing before `open` is done.
         self.playing = asyncio.ensure_future(self.play(self))
 
@@ -95,10 +96,10 @@ class Shown(NamedTuple):
 
     client: Client
     display: Display
-    count: int | None
+    limit: int | None
 
     async def run(self) -> int:
-        return await show(self.client, self.display, self.count)
+        return await show(self.client, self.display, self.limit)
 
 
 class Stage:
@@ -188,5 +189,6 @@ def sending(*frames: Any) -> Play:
 async def losing(seat: Seat) -> None:
     """Cut the connection without a close frame."""
     assert seat.ws_connection is not None
+    assert seat.ws_connection.stream is not None
     await seat.ws_connection.write_message(json.dumps(WELCOME))
     seat.ws_connection.stream.close()

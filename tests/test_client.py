@@ -40,7 +40,7 @@ def stage(io_loop: IOLoop) -> Iterator[Stage]:
 
 
 @pytest.mark.gen_test
-async def test_every_frame_is_shown_on_a_line_until_the_server_closes(stage: Stage):
+async def test_every_frame_is_shown_on_a_line_until_the_server_closes(stage: Stage) -> None:
     client = stage.client(closing(1000, "bye", WELCOME, message("a"), LIVE))
     assert await client.run() == 0
     assert [line.split()[0] for line in stage.lines] == ["welcome", "message", "live", "closed"]
@@ -48,7 +48,7 @@ async def test_every_frame_is_shown_on_a_line_until_the_server_closes(stage: Sta
 
 
 @pytest.mark.gen_test
-async def test_the_token_travels_in_the_authorization_header_and_nowhere_else(stage: Stage):
+async def test_the_token_travels_in_the_authorization_header_and_nowhere_else(stage: Stage) -> None:
     await stage.client(closing(1000)).run()
     (headers,) = stage.visits
     assert headers["Authorization"] == "Bearer t0k3n"
@@ -56,7 +56,7 @@ async def test_the_token_travels_in_the_authorization_header_and_nowhere_else(st
 
 
 @pytest.mark.gen_test
-async def test_what_is_no_json_object_is_shown_escaped(stage: Stage):
+async def test_what_is_no_json_object_is_shown_escaped(stage: Stage) -> None:
     await stage.client(closing(1000, None, "\x1b[2J{", b"\xff\x1b", "[1]", "NaN")).run()
     assert stage.shown("unknown") == [
         r"frame=\x1b[2J{",
@@ -69,7 +69,7 @@ async def test_what_is_no_json_object_is_shown_escaped(stage: Stage):
 
 @pytest.mark.parametrize("code", [1001, 1012, 4408, 4429])
 @pytest.mark.gen_test
-async def test_it_comes_back_after_a_close_that_passes(stage: Stage, code: int):
+async def test_it_comes_back_after_a_close_that_passes(stage: Stage, code: int) -> None:
     client = stage.client(closing(code, "why"), closing(1000))
     assert await client.run() == 0
     assert len(stage.visits) == 2
@@ -77,14 +77,14 @@ async def test_it_comes_back_after_a_close_that_passes(stage: Stage, code: int):
 
 
 @pytest.mark.gen_test
-async def test_it_comes_back_after_a_connection_was_lost(stage: Stage):
+async def test_it_comes_back_after_a_connection_was_lost(stage: Stage) -> None:
     assert await stage.client(losing, closing(1000)).run() == 0
     assert stage.shown("closed") == ["1006", "1000"]
 
 
 @pytest.mark.parametrize("code", [1002, 1008, 1009, 1011, 4400, 4401, 4403, 4409])
 @pytest.mark.gen_test
-async def test_it_does_not_come_back_after_any_other_close(stage: Stage, code: int):
+async def test_it_does_not_come_back_after_any_other_close(stage: Stage, code: int) -> None:
     client = stage.client(closing(code, "why", WELCOME), closing(1000))
     assert await client.run() == 1
     assert len(stage.visits) == 1
@@ -92,21 +92,21 @@ async def test_it_does_not_come_back_after_any_other_close(stage: Stage, code: i
 
 
 @pytest.mark.gen_test
-async def test_an_expired_token_is_replaced_by_a_new_one(stage: Stage):
+async def test_an_expired_token_is_replaced_by_a_new_one(stage: Stage) -> None:
     client = stage.client(closing(4401, "expired", WELCOME), closing(1000), tokens=("old", "new"))
     assert await client.run() == 0
     assert [headers["Authorization"] for headers in stage.visits] == ["Bearer old", "Bearer new"]
 
 
 @pytest.mark.gen_test
-async def test_a_new_token_that_was_never_believed_is_not_replaced_by_another(stage: Stage):
+async def test_a_new_token_that_was_never_believed_is_not_replaced_by_another(stage: Stage) -> None:
     client = stage.client(closing(4401, "not authenticated"), tokens=("one", "two"))
     assert await client.run() == 1
     assert len(stage.visits) == 1
 
 
 @pytest.mark.gen_test
-async def test_tries_back_off_until_a_connection_was_live(stage: Stage):
+async def test_tries_back_off_until_a_connection_was_live(stage: Stage) -> None:
     plays = [closing(1012), closing(1012, None, WELCOME), closing(1012)]
     await stage.client(*plays, closing(1012, None, WELCOME, LIVE), closing(1000)).run()
     expected = Backoff(0.5, 4, random := Random(1))
@@ -129,7 +129,7 @@ async def test_tries_back_off_until_a_connection_was_live(stage: Stage):
     ],
 )
 @pytest.mark.gen_test
-async def test_bounds_that_are_none_leave_the_old_ones(stage: Stage, retry: Any):
+async def test_bounds_that_are_none_leave_the_old_ones(stage: Stage, retry: Any) -> None:
     live = closing(1012, None, {**LIVE, "retry": retry})
     await stage.client(live, live, closing(1000)).run()
     expected = Backoff(0.5, 4, Random(1))
@@ -139,7 +139,7 @@ async def test_bounds_that_are_none_leave_the_old_ones(stage: Stage, retry: Any)
 
 
 @pytest.mark.gen_test
-async def test_bounds_beyond_an_hour_are_an_hour(stage: Stage):
+async def test_bounds_beyond_an_hour_are_an_hour(stage: Stage) -> None:
     retry = {"min_ms": 10**12, "max_ms": 10**400}
     await stage.client(closing(1012, None, {**LIVE, "retry": retry}), closing(1000)).run()
     assert stage.waited == [3600]
@@ -147,7 +147,7 @@ async def test_bounds_beyond_an_hour_are_an_hour(stage: Stage):
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 500])
 @pytest.mark.gen_test
-async def test_a_refusal_is_shown_with_its_message_and_ends_it(stage: Stage, status: int):
+async def test_a_refusal_is_shown_with_its_message_and_ends_it(stage: Stage, status: int) -> None:
     body = json.dumps({"error": {"code": "no", "message": "not \x1b[2J you"}})
     assert await stage.client((status, {}, body), tokens=("one", "two")).run() == 1
     assert stage.lines == [rf"refused  HTTP {status} no: not \x1b[2J you"]
@@ -155,40 +155,40 @@ async def test_a_refusal_is_shown_with_its_message_and_ends_it(stage: Stage, sta
 
 @pytest.mark.parametrize("body", ["", "<html>", "[]", '{"error":1}', '{"error":{"code":"x"}}', "\ufeff"])
 @pytest.mark.gen_test
-async def test_a_refusal_without_our_json_is_shown_by_its_status(stage: Stage, body: str):
+async def test_a_refusal_without_our_json_is_shown_by_its_status(stage: Stage, body: str) -> None:
     assert await stage.client((403, {}, body)).run() == 1
     assert stage.lines == ["refused  HTTP 403"]
 
 
 @pytest.mark.parametrize("status", [301, 302, 307])
 @pytest.mark.gen_test
-async def test_a_redirect_is_not_followed(stage: Stage, status: int):
+async def test_a_redirect_is_not_followed(stage: Stage, status: int) -> None:
     assert await stage.client((status, {"Location": "/ws"}, ""), closing(1000)).run() == 1
     assert len(stage.visits) == 1
 
 
 @pytest.mark.gen_test
-async def test_an_answer_that_is_no_websocket_ends_it(stage: Stage):
+async def test_an_answer_that_is_no_websocket_ends_it(stage: Stage) -> None:
     assert await stage.client((200, {}, "hello")).run() == 1
     assert stage.lines == ["refused  Non-websocket response"]
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 @pytest.mark.gen_test
-async def test_a_refusal_that_passes_is_tried_again(stage: Stage, status: int):
+async def test_a_refusal_that_passes_is_tried_again(stage: Stage, status: int) -> None:
     assert await stage.client((status, {}, ""), closing(1000)).run() == 0
     assert stage.waited == [Backoff(0.5, 4, Random(1)).next_s()]
 
 
 @pytest.mark.gen_test
-async def test_retry_after_is_waited_for_with_the_jitter_on_top(stage: Stage):
+async def test_retry_after_is_waited_for_with_the_jitter_on_top(stage: Stage) -> None:
     assert await stage.client((503, {"Retry-After": "7"}, ""), closing(1000)).run() == 0
     assert stage.waited == [7 + Backoff(0.5, 4, Random(1)).next_s()]
 
 
 @pytest.mark.parametrize("value", ["-1", "1e9", "99999", "Fri, 31 Dec 1999 23:59:59 GMT", "٣", "7, 8"])
 @pytest.mark.gen_test
-async def test_a_retry_after_that_is_no_number_of_seconds_is_passed_over(stage: Stage, value: str):
+async def test_a_retry_after_that_is_no_number_of_seconds_is_passed_over(stage: Stage, value: str) -> None:
     assert (
         await stage.client((503, {"Retry-After": value.encode().decode("latin-1")}, ""), closing(1000)).run()
         == 0
@@ -197,7 +197,7 @@ async def test_a_retry_after_that_is_no_number_of_seconds_is_passed_over(stage: 
 
 
 @pytest.mark.gen_test
-async def test_it_keeps_trying_while_nobody_listens(stage: Stage):
+async def test_it_keeps_trying_while_nobody_listens(stage: Stage) -> None:
     stage.server.stop()
     stage.stop_after = 4
     with pytest.raises(EnoughError):
@@ -207,7 +207,7 @@ async def test_it_keeps_trying_while_nobody_listens(stage: Stage):
 
 
 @pytest.mark.gen_test
-async def test_a_server_that_hangs_up_in_the_handshake_is_tried_again(stage: Stage):
+async def test_a_server_that_hangs_up_in_the_handshake_is_tried_again(stage: Stage) -> None:
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.close()
@@ -223,7 +223,7 @@ async def test_a_server_that_hangs_up_in_the_handshake_is_tried_again(stage: Sta
 
 
 @pytest.mark.gen_test
-async def test_pings_are_answered_by_themselves(stage: Stage):
+async def test_pings_are_answered_by_themselves(stage: Stage) -> None:
     async def play(seat: Seat) -> None:
         seat.send(WELCOME)
         seat.ping(b"1")
@@ -236,14 +236,14 @@ async def test_pings_are_answered_by_themselves(stage: Stage):
 
 
 @pytest.mark.gen_test
-async def test_a_message_that_comes_again_on_the_next_connection_is_dropped(stage: Stage):
+async def test_a_message_that_comes_again_on_the_next_connection_is_dropped(stage: Stage) -> None:
     plays = [closing(1012, None, message("a")), closing(1000, None, message("a"), message("b"))]
     await stage.client(*plays).run()
     assert [line.split()[0] for line in stage.shown("message")] == ["a", "b"]
 
 
 @pytest.mark.gen_test
-async def test_with_a_count_it_leaves_once_the_last_one_is_confirmed(stage: Stage):
+async def test_with_a_count_it_leaves_once_the_last_one_is_confirmed(stage: Stage) -> None:
     async def play(seat: Seat) -> None:
         seat.ping(b"early")
         seat.send(WELCOME, message("a"), message("b"), LIVE)
@@ -256,7 +256,7 @@ async def test_with_a_count_it_leaves_once_the_last_one_is_confirmed(stage: Stag
 
 
 @pytest.mark.gen_test
-async def test_one_message_too_many_is_neither_shown_nor_confirmed(stage: Stage):
+async def test_one_message_too_many_is_neither_shown_nor_confirmed(stage: Stage) -> None:
     async def play(seat: Seat) -> None:
         seat.send(message("a"), message("b"))
         seat.ping(b"confirms b")
@@ -268,21 +268,23 @@ async def test_one_message_too_many_is_neither_shown_nor_confirmed(stage: Stage)
 
 
 @pytest.mark.gen_test
-async def test_the_last_one_does_not_wait_for_a_ping_for_ever(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+async def test_the_last_one_does_not_wait_for_a_ping_for_ever(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(client_session, "CONFIRM_WAIT_S", 0.01)
     assert await stage.client(sending(message("a")), count=1).run() == 0
     assert await stage.seats[0].left() == [1000]
 
 
 @pytest.mark.gen_test
-async def test_a_count_goes_on_across_connections(stage: Stage):
+async def test_a_count_goes_on_across_connections(stage: Stage) -> None:
     plays = [closing(1012, None, message("a")), closing(1012, None, message("b"), message("c"))]
     assert await stage.client(*plays, count=3).run() == 0
     assert len(stage.shown("message")) == 3
 
 
 @pytest.mark.gen_test
-async def test_with_ack_it_offers_the_subprotocol_and_says_what_it_received(stage: Stage):
+async def test_with_ack_it_offers_the_subprotocol_and_says_what_it_received(stage: Stage) -> None:
     async def play(seat: Seat) -> None:
         assert seat.selected_subprotocol == "pushserver.v1.ack"
         seat.send(message("a"), message("b"))
@@ -299,14 +301,16 @@ async def test_with_ack_it_offers_the_subprotocol_and_says_what_it_received(stag
 
 
 @pytest.mark.gen_test
-async def test_acks_that_come_within_a_moment_share_a_frame(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+async def test_acks_that_come_within_a_moment_share_a_frame(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(client_session, "ACK_DELAY_S", 1.0)
 
     async def play(seat: Seat) -> None:
         for mark in (b"a", b"b", b"c"):
             seat.send(message(mark.decode()))
             seat.ping(mark)
-            await seat.until(lambda mark=mark: mark in seat.heard)
+            await seat.until(lambda mark=mark: mark in seat.heard)  # type: ignore[misc]  # mypy infers no lambda with a default
         await seat.until(lambda: len(acked(seat)) == 3)
         seat.close(1000)
 
@@ -319,7 +323,7 @@ def acked(seat: Seat) -> list[str]:
 
 
 @pytest.mark.gen_test
-async def test_with_ack_and_a_count_the_last_one_is_acknowledged_before_it_leaves(stage: Stage):
+async def test_with_ack_and_a_count_the_last_one_is_acknowledged_before_it_leaves(stage: Stage) -> None:
     async def play(seat: Seat) -> None:
         seat.send(message("a"), message("b"), message("c"))
 
@@ -329,17 +333,18 @@ async def test_with_ack_and_a_count_the_last_one_is_acknowledged_before_it_leave
 
 
 @pytest.mark.gen_test
-async def test_a_connection_lost_with_acks_under_way_is_only_lost(stage: Stage):
+async def test_a_connection_lost_with_acks_under_way_is_only_lost(stage: Stage) -> None:
     async def play(seat: Seat) -> None:
         seat.send(message("a"))
         assert seat.ws_connection is not None
+        assert seat.ws_connection.stream is not None
         seat.ws_connection.stream.close()
 
     assert await stage.client(play, closing(1000), ack=True).run() == 0
 
 
 @pytest.mark.gen_test
-async def test_a_terminal_that_went_away_ends_it_and_closes_the_connection(stage: Stage):
+async def test_a_terminal_that_went_away_ends_it_and_closes_the_connection(stage: Stage) -> None:
     def fail(line: str) -> None:
         raise BrokenPipeError("gone")
 
@@ -350,7 +355,7 @@ async def test_a_terminal_that_went_away_ends_it_and_closes_the_connection(stage
 
 
 @pytest.mark.gen_test
-async def test_cancelling_closes_the_connection_in_order(stage: Stage):
+async def test_cancelling_closes_the_connection_in_order(stage: Stage) -> None:
     async def play(seat: Seat) -> None:
         seat.send(WELCOME)
         seat.ping(b"1")
@@ -390,7 +395,7 @@ def client_of(
 
 
 @pytest.mark.gen_test
-async def test_it_is_iterated_over_until_the_server_closes_in_order(stage: Stage, told: list[Event]):
+async def test_it_is_iterated_over_until_the_server_closes_in_order(stage: Stage, told: list[Event]) -> None:
     client = client_of(stage, told, closing(1012, None, message("a")), closing(1000, "bye", message("b")))
     assert [one async for one in client] == [Message("a", 0, 1), Message("b", 0, 1)]
     assert [event.kind for event in told] == ["closed", "waiting", "closed"]
@@ -398,7 +403,7 @@ async def test_it_is_iterated_over_until_the_server_closes_in_order(stage: Stage
 
 
 @pytest.mark.gen_test
-async def test_an_end_for_good_is_raised(stage: Stage, told: list[Event]):
+async def test_an_end_for_good_is_raised(stage: Stage, told: list[Event]) -> None:
     with pytest.raises(ClosedError, match="4403 disconnected") as closed:
         await anext(client_of(stage, told, closing(4403, "disconnected")))
     assert closed.value.code == 4403
@@ -408,7 +413,9 @@ async def test_an_end_for_good_is_raised(stage: Stage, told: list[Event]):
 
 
 @pytest.mark.gen_test
-async def test_a_message_is_confirmed_when_the_loop_comes_back_for_the_next(stage: Stage, told: list[Event]):
+async def test_a_message_is_confirmed_when_the_loop_comes_back_for_the_next(
+    stage: Stage, told: list[Event]
+) -> None:
     async def play(seat: Seat) -> None:
         seat.send(WELCOME, message("a"))
         seat.ping(b"confirms a")
@@ -429,7 +436,9 @@ async def test_a_message_is_confirmed_when_the_loop_comes_back_for_the_next(stag
 
 @pytest.mark.parametrize("ack", [False, True])
 @pytest.mark.gen_test
-async def test_what_the_loops_body_failed_at_is_not_confirmed(ack: bool, stage: Stage, told: list[Event]):
+async def test_what_the_loops_body_failed_at_is_not_confirmed(
+    ack: bool, stage: Stage, told: list[Event]
+) -> None:
     async def play(seat: Seat) -> None:
         seat.send(WELCOME, message("a"))
         if not ack:
@@ -458,7 +467,7 @@ async def test_what_the_loops_body_failed_at_is_not_confirmed(ack: bool, stage: 
 @pytest.mark.gen_test
 async def test_a_frame_without_what_it_should_have_is_told_as_unknown(
     frame: dict[str, Any], stage: Stage, told: list[Event]
-):
+) -> None:
     client = client_of(stage, told, closing(1000, None, frame))
     assert [one async for one in client] == []
     assert told[0].kind == "unknown"
@@ -467,7 +476,7 @@ async def test_a_frame_without_what_it_should_have_is_told_as_unknown(
 @pytest.mark.gen_test
 async def test_only_so_many_ids_are_remembered(
     stage: Stage, told: list[Event], monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(module, "MAX_SEEN", 2)
     client = client_of(stage, told, closing(1000, None, *(message(name) for name in "abbcab")))
     assert [one.id async for one in client] == ["a", "b", "c", "a", "b"]
@@ -477,13 +486,13 @@ async def test_only_so_many_ids_are_remembered(
 
 
 @pytest.mark.gen_test
-async def test_a_token_is_kept_until_it_is_refused(stage: Stage, told: list[Event]):
+async def test_a_token_is_kept_until_it_is_refused(stage: Stage, told: list[Event]) -> None:
     tokens = iter(["one", "two"])
 
     async def new_token() -> str:
         return next(tokens)
 
-    plays = [closing(1012, None, WELCOME), (401, {}, ""), (401, {}, "")]
+    plays: list[Play | Refusal] = [closing(1012, None, WELCOME), (401, {}, ""), (401, {}, "")]
     with pytest.raises(RefusedError):
         await anext(client_of(stage, told, *plays, token=new_token))
     sent = [headers["Authorization"] for headers in stage.visits]
@@ -491,8 +500,8 @@ async def test_a_token_is_kept_until_it_is_refused(stage: Stage, told: list[Even
 
 
 @pytest.mark.gen_test
-async def test_no_token_to_be_had_is_told_and_tried_again(stage: Stage, told: list[Event]):
-    answers: Iterator[Any] = iter([ValueError("sold out"), "a b", "good"])
+async def test_no_token_to_be_had_is_told_and_tried_again(stage: Stage, told: list[Event]) -> None:
+    answers: Iterator[str | Exception] = iter([ValueError("sold out"), "a b", "good"])
 
     def new_token() -> str:
         answer = next(answers)
@@ -512,7 +521,7 @@ async def test_no_token_to_be_had_is_told_and_tried_again(stage: Stage, told: li
 @pytest.mark.gen_test
 async def test_a_token_that_takes_too_long_is_none(
     stage: Stage, told: list[Event], monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(module, "TOKEN_TIMEOUT_S", 0.01)
     stage.stop_after = 1
     with pytest.raises(EnoughError):
@@ -521,7 +530,7 @@ async def test_a_token_that_takes_too_long_is_none(
 
 
 @pytest.mark.gen_test
-async def test_a_token_that_is_over_is_not_tried_again(stage: Stage, told: list[Event]):
+async def test_a_token_that_is_over_is_not_tried_again(stage: Stage, told: list[Event]) -> None:
     """As after an outage that was longer than its life."""
     plays = [closing(1012, None, expiring_in(-1)), closing(1000)]
     assert [one async for one in client_of(stage, told, *plays, token=iter(["one", "two"]).__next__)] == []
@@ -535,10 +544,10 @@ def expiring_in(seconds: float) -> dict[str, Any]:
 @pytest.mark.gen_test
 async def test_a_token_is_refreshed_before_it_expires(
     stage: Stage, told: list[Event], monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """Also when getting one fails at first, and when the server asks to try again."""
     monkeypatch.setattr(module, "REFRESH_AGAIN_S", 0.01)
-    answers: Iterator[Any] = iter(["old", ValueError("not now"), "new"])
+    answers: Iterator[str | Exception] = iter(["old", ValueError("not now"), "new"])
 
     def new_token() -> str:
         answer = next(answers)
@@ -562,7 +571,7 @@ async def test_a_token_is_refreshed_before_it_expires(
 
 
 @pytest.mark.gen_test
-async def test_the_same_token_again_is_not_sent(stage: Stage, told: list[Event]):
+async def test_the_same_token_again_is_not_sent(stage: Stage, told: list[Event]) -> None:
     asked = asyncio.Event()
 
     def new_token() -> str:
@@ -580,10 +589,13 @@ async def test_the_same_token_again_is_not_sent(stage: Stage, told: list[Event])
 
 
 @pytest.mark.gen_test
-async def test_a_clock_that_is_wrong_makes_no_refresh(stage: Stage, told: list[Event]):
+async def test_a_clock_that_is_wrong_makes_no_refresh(stage: Stage, told: list[Event]) -> None:
     asked: list[int] = []
-    client = client_of(
-        stage, told, closing(1000, None, expiring_in(-3600), LIVE), token=lambda: asked.append(1) or "token"
-    )
+
+    def new_token() -> str:
+        asked.append(1)
+        return "token"
+
+    client = client_of(stage, told, closing(1000, None, expiring_in(-3600), LIVE), token=new_token)
     assert [one async for one in client] == []
     assert asked == [1]

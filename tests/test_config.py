@@ -28,7 +28,7 @@ def defaults() -> dict[str, dict[str, Any]]:
     }
 
 
-def test_the_shipped_file_has_every_setting_with_its_default_in_the_order_of_the_code():
+def test_the_shipped_file_has_every_setting_with_its_default_in_the_order_of_the_code() -> None:
     shipped = tomllib.loads(SHIPPED.read_text())
     assert shipped == defaults()
     assert [(section, list(names)) for section, names in shipped.items()] == [
@@ -36,7 +36,7 @@ def test_the_shipped_file_has_every_setting_with_its_default_in_the_order_of_the
     ]
 
 
-def test_the_shipped_file_explains_every_setting_right_above_it():
+def test_the_shipped_file_explains_every_setting_right_above_it() -> None:
     before = ""
     unexplained = []
     for line in SHIPPED.read_text().splitlines():
@@ -46,7 +46,7 @@ def test_the_shipped_file_explains_every_setting_right_above_it():
     assert unexplained == []
 
 
-def test_every_duration_and_size_carries_its_unit_in_its_name():
+def test_every_duration_and_size_carries_its_unit_in_its_name() -> None:
     units = ("_s", "_ms", "_bytes", "_per_s", "_per_ip", "_per_user", "_max", "_events")
     counts = {"port", "max_connections", "window", "cap", "page", "max_users", "max_length"}
     numbers = {
@@ -58,7 +58,7 @@ def test_every_duration_and_size_carries_its_unit_in_its_name():
     assert {name for name in numbers if not name.endswith(units)} == counts
 
 
-def test_settings_cannot_be_changed():
+def test_settings_cannot_be_changed() -> None:
     settings = Settings()
     with pytest.raises(ValidationError):
         settings.server.port = 1
@@ -66,23 +66,25 @@ def test_settings_cannot_be_changed():
         settings.server = Settings().server
 
 
-def test_settings_built_directly_read_no_environment(monkeypatch: pytest.MonkeyPatch):
+def test_settings_built_directly_read_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVER__PORT", "9")
     monkeypatch.setenv("PUSHSERVER_SERVER__PORT", "9")
     assert Settings().server.port == 8000
 
 
-def test_no_redis_url_is_development_mode():
+def test_no_redis_url_is_development_mode() -> None:
     assert Settings().development
-    assert not Settings(redis={"url": "redis://example"}).development
+    assert not Settings.model_validate({"redis": {"url": "redis://example"}}).development
 
 
-def test_the_printed_settings_hold_no_secret():
-    settings = Settings(
-        auth={"secret": "s3cr3t" * 6, "previous_secret": "0lds3cr3t" * 4},
-        redis={"url": "redis://u:p4ssw0rd@h"},
-        admin={"api_keys": ["k3y" * 8]},
-        categories={"authorization": "Bearer c4tk3y"},
+def test_the_printed_settings_hold_no_secret() -> None:
+    settings = Settings.model_validate(
+        {
+            "auth": {"secret": "s3cr3t" * 6, "previous_secret": "0lds3cr3t" * 4},
+            "redis": {"url": "redis://u:p4ssw0rd@h"},
+            "admin": {"api_keys": ["k3y" * 8]},
+            "categories": {"authorization": "Bearer c4tk3y"},
+        }
     )
     for secret in ("s3cr3t", "0lds3cr3t", "p4ssw0rd", "k3y", "c4tk3y"):
         assert secret not in f"{settings!r} {settings} {settings.model_dump()}"
@@ -141,9 +143,9 @@ def test_the_printed_settings_hold_no_secret():
         ("logging", "format", "xml"),
     ],
 )
-def test_a_value_outside_its_type_or_bounds_is_refused(section: str, name: str, value: Any):
+def test_a_value_outside_its_type_or_bounds_is_refused(section: str, name: str, value: Any) -> None:
     with pytest.raises(ValidationError) as refused:
-        Settings(**{section: {name: value}})
+        Settings.model_validate({section: {name: value}})
     assert {problem["loc"][:2] for problem in refused.value.errors()} == {(section, name)}
 
 
@@ -168,6 +170,6 @@ def test_a_value_outside_its_type_or_bounds_is_refused(section: str, name: str, 
         ("drain", "spread_s", 0),
     ],
 )
-def test_a_value_at_its_bounds_is_taken(section: str, name: str, value: Any):
-    settings = Settings(**{section: {name: value}})
+def test_a_value_at_its_bounds_is_taken(section: str, name: str, value: Any) -> None:
+    settings = Settings.model_validate({section: {name: value}})
     assert plain(getattr(getattr(settings, section), name)) == value

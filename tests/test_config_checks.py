@@ -38,7 +38,7 @@ PRODUCTION = {"production": True}
         "rediss+sentinel://user:p%40ss@[::1]:26379/my.master/2?sentinel_username=u&sentinel_password=p&ssl_ca_certs=/ca",
     ],
 )
-def test_a_redis_url_of_a_known_scheme_is_taken(url: str):
+def test_a_redis_url_of_a_known_scheme_is_taken(url: str) -> None:
     assert check_url(SecretStr(url)).get_secret_value() == url
 
 
@@ -71,12 +71,12 @@ def test_a_redis_url_of_a_known_scheme_is_taken(url: str):
         "redis+cluster://localhost?db=1",
     ],
 )
-def test_any_other_redis_url_is_refused(url: str):
+def test_any_other_redis_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"must be SCHEME|/SERVICE|no options but|percent-encoded|database"):
         check_url(SecretStr(url))
 
 
-def test_a_refused_redis_url_is_not_repeated():
+def test_a_refused_redis_url_is_not_repeated() -> None:
     with pytest.raises(ValueError, match="no options but") as refused:
         check_url(SecretStr("redis://u:p4ssw0rd@h?s3cret=1"))
     assert "p4ssw0rd" not in str(refused.value)
@@ -86,7 +86,7 @@ def test_a_refused_redis_url_is_not_repeated():
 @pytest.mark.parametrize(
     "url", ["", "https://issuer.example/.well-known/jwks.json", "https://[::1]:8443/keys?tenant=a%20b"]
 )
-def test_the_url_of_keys_is_https(url: str):
+def test_the_url_of_keys_is_https(url: str) -> None:
     assert check_https_url(url) == url
 
 
@@ -112,7 +112,7 @@ def test_the_url_of_keys_is_https(url: str):
         "issuer.example/keys",
     ],
 )
-def test_any_other_url_of_keys_is_refused_and_not_repeated(url: str):
+def test_any_other_url_of_keys_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ValueError, match="must be https://HOST") as refused:
         check_https_url(url)
     assert "p4ss" not in str(refused.value)
@@ -127,7 +127,7 @@ def test_any_other_url_of_keys_is_refused_and_not_repeated(url: str):
         "http://[::1]/categories?user={user}&all=1",
     ],
 )
-def test_the_url_of_categories_says_where_the_user_belongs(url: str):
+def test_the_url_of_categories_says_where_the_user_belongs(url: str) -> None:
     assert check_user_url(url) == url
 
 
@@ -151,26 +151,26 @@ def test_the_url_of_categories_says_where_the_user_belongs(url: str):
         "http://backend.example/{user} ",
     ],
 )
-def test_any_other_url_of_categories_is_refused_and_not_repeated(url: str):
+def test_any_other_url_of_categories_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ValueError, match=r"\{user\}") as refused:
         check_user_url(url)
     assert "p4ss" not in str(refused.value)
 
 
 @pytest.mark.parametrize("value", ["", "Bearer k", "k", "x" * 4096])
-def test_an_authorization_that_can_stand_in_a_header_is_taken(value: str):
+def test_an_authorization_that_can_stand_in_a_header_is_taken(value: str) -> None:
     assert check_authorization(SecretStr(value)).get_secret_value() == value
 
 
 @pytest.mark.parametrize("value", [" ", "k ", " k", "Bearer s3cret\r\nX: y", "é", "a\0b", "x" * 4097])
-def test_an_authorization_that_cannot_stand_in_a_header_is_refused(value: str):
+def test_an_authorization_that_cannot_stand_in_a_header_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match="printable ASCII") as refused:
         check_authorization(SecretStr(value))
     assert "s3cret" not in str(refused.value)
 
 
 @pytest.mark.parametrize("key", ["x" * 15, "x" * 16 + " ", "x" * 16 + "\n", "x" * 15 + "é", ""])
-def test_an_api_key_that_is_short_or_cannot_stand_in_a_header_is_refused(key: str):
+def test_an_api_key_that_is_short_or_cannot_stand_in_a_header_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match="16 characters"):
         check_api_key(SecretStr(key))
 
@@ -209,7 +209,7 @@ def test_an_api_key_that_is_short_or_cannot_stand_in_a_header_is_refused(key: st
         ({"drain": {"spread_s": 30}}, "drain.timeout_s"),
     ],
 )
-def test_settings_that_cannot_both_stand_are_named(sections: dict[str, Any], setting: str):
+def test_settings_that_cannot_both_stand_are_named(sections: dict[str, Any], setting: str) -> None:
     assert [problem.setting for problem in contradictions(Settings(**sections))] == [setting]
 
 
@@ -235,13 +235,15 @@ def test_settings_that_cannot_both_stand_are_named(sections: dict[str, Any], set
         {"drain": {"spread_s": 29.9}},
     ],
 )
-def test_settings_that_agree_raise_no_objection(sections: dict[str, Any]):
+def test_settings_that_agree_raise_no_objection(sections: dict[str, Any]) -> None:
     assert list(contradictions(Settings(**sections))) == []
 
 
-def test_in_production_everything_that_is_missing_is_named_at_once():
+def test_in_production_everything_that_is_missing_is_named_at_once() -> None:
     """A container that was started without its settings: nobody has to start it four times to learn them."""
-    bare = Settings(pod=PRODUCTION, server={"host": "0.0.0.0"}, admin={"host": "0.0.0.0"})
+    bare = Settings.model_validate(
+        {"pod": PRODUCTION, "server": {"host": "0.0.0.0"}, "admin": {"host": "0.0.0.0"}}
+    )
     assert not bare.development
     assert {problem.setting for problem in contradictions(bare)} == {
         "redis.url",

@@ -13,11 +13,11 @@ SHIPPED = Path(__file__).parent.parent / "conf" / "pushserver.toml"
 ENVIRON = {"PUSHSERVER_REDIS__URL": "redis://h", "PUSHSERVER_AUTH__SECRET": "x" * 32}
 
 
-def test_the_defaults_are_those_of_the_shipped_file():
+def test_the_defaults_are_those_of_the_shipped_file() -> None:
     assert tomllib.loads(as_toml(Settings())) == tomllib.loads(SHIPPED.read_text())
 
 
-def test_a_setting_that_was_given_says_where_it_comes_from(tmp_path: Path):
+def test_a_setting_that_was_given_says_where_it_comes_from(tmp_path: Path) -> None:
     file = tmp_path / "a\n\x1b.toml"
     file.write_text("[server]\nport = 1")
     lines = as_toml(load(str(file), ["drain.spread_s=1.5"], ENVIRON)).splitlines()
@@ -27,14 +27,14 @@ def test_a_setting_that_was_given_says_where_it_comes_from(tmp_path: Path):
     assert 'host = "127.0.0.1"' in lines
 
 
-def test_what_it_prints_can_be_loaded_again(tmp_path: Path):
+def test_what_it_prints_can_be_loaded_again(tmp_path: Path) -> None:
     hostile = 'a"b\\c\n\x1b\x7f\x85\u2028\u202e\U000e0001 😀'
     given = {
         "auth": {"issuer": hostile},
         "proxy": {"trusted": ["::1"], "headers": []},
         "server": {"reuse_port": True},
     }
-    text = as_toml(Settings(**given))
+    text = as_toml(Settings.model_validate(given))
     assert text.replace("\n", "").isprintable()
     (tmp_path / "push.toml").write_text(text.replace('name = ""', 'name = "p"'))
     settings = load(str(tmp_path / "push.toml"), (), {})
@@ -46,10 +46,12 @@ def test_what_it_prints_can_be_loaded_again(tmp_path: Path):
     )
 
 
-def test_secrets_are_masked():
-    settings = Settings(
-        auth={"secret": "s3cr3t://" * 8, "previous_secret": "s3cr3t" * 8},
-        admin={"api_keys": ["s3cr3t" * 8, "s3cr3t" * 9]},
+def test_secrets_are_masked() -> None:
+    settings = Settings.model_validate(
+        {
+            "auth": {"secret": "s3cr3t://" * 8, "previous_secret": "s3cr3t" * 8},
+            "admin": {"api_keys": ["s3cr3t" * 8, "s3cr3t" * 9]},
+        }
     )
     text = as_toml(settings)
     assert "s3cr3t" not in text
@@ -57,7 +59,7 @@ def test_secrets_are_masked():
     assert 'api_keys = ["***", "***"]' in text
 
 
-def test_of_a_redis_url_user_and_password_are_masked():
+def test_of_a_redis_url_user_and_password_are_masked() -> None:
     for url, shown in {
         "redis://h:6379/1": "redis://h:6379/1",
         "redis://user:s3cr3t@h:6379/1": "redis://***@h:6379/1",
@@ -69,10 +71,12 @@ def test_of_a_redis_url_user_and_password_are_masked():
             "redis+sentinel://***@h,h2/m?sentinel_password=***"
         ),
     }.items():
-        assert f'\nurl = "{shown}"\n' in as_toml(Settings(redis={"url": url}))
+        assert f'\nurl = "{shown}"\n' in as_toml(Settings.model_validate({"redis": {"url": url}}))
 
 
-def test_of_a_database_url_no_password_is_shown():
+def test_of_a_database_url_no_password_is_shown() -> None:
     url = "postgresql://u:s3cr3t@h/d?sslkey=/k.pem&sslpassword=s3cr3t&password=s3cr3t&sslmode=require"
     shown = "postgresql://***@h/d?sslkey=/k.pem&sslpassword=***&password=***&sslmode=require"
-    assert f'\ndatabase_url = "{shown}"' in as_toml(Settings(consume={"database_url": url}))
+    assert f'\ndatabase_url = "{shown}"' in as_toml(
+        Settings.model_validate({"consume": {"database_url": url}})
+    )

@@ -17,7 +17,7 @@ from pushserver.core.errors import ConfigError
 from pushserver.development import development_secret, token_secret
 
 
-def test_the_secret_is_made_once_and_kept_for_its_owner_only(tmp_path: Path):
+def test_the_secret_is_made_once_and_kept_for_its_owner_only(tmp_path: Path) -> None:
     directory = tmp_path / "a" / "b"
     secret = development_secret(directory)
     assert development_secret(directory) == secret
@@ -27,7 +27,7 @@ def test_the_secret_is_made_once_and_kept_for_its_owner_only(tmp_path: Path):
     assert directory.stat().st_mode & 0o777 == 0o700
 
 
-def test_processes_that_start_together_get_one_secret(tmp_path: Path):
+def test_processes_that_start_together_get_one_secret(tmp_path: Path) -> None:
     # Programs of their own: a fork of a process with threads may hang.
     code = "import sys, pathlib; from pushserver.development import development_secret as make;"
     code += "sys.stdin.read(); print(make(pathlib.Path(sys.argv[1])))"
@@ -51,7 +51,7 @@ def test_processes_that_start_together_get_one_secret(tmp_path: Path):
 
 def test_only_one_of_two_makes_the_secret_while_the_other_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     both_make_one = threading.Barrier(2, timeout=0.2)
     token_hex = secrets.token_hex
 
@@ -66,39 +66,39 @@ def test_only_one_of_two_makes_the_secret_while_the_other_waits(
     assert both_make_one.broken
 
 
-def test_an_empty_file_of_a_maker_that_died_is_filled(tmp_path: Path):
+def test_an_empty_file_of_a_maker_that_died_is_filled(tmp_path: Path) -> None:
     (tmp_path / "secret").touch()
     assert development_secret(tmp_path) == (tmp_path / "secret").read_text()
 
 
 @pytest.mark.parametrize("content", [b"short", b"\xff" * 64])
-def test_a_damaged_file_is_refused_and_left_alone(tmp_path: Path, content: bytes):
+def test_a_damaged_file_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "secret").write_bytes(content)
     with pytest.raises(ConfigError, match=r"^auth\.secret: none is set, and .*/secret "):
         development_secret(tmp_path)
     assert (tmp_path / "secret").read_bytes() == content
 
 
-def test_a_link_in_place_of_the_file_is_not_followed(tmp_path: Path):
+def test_a_link_in_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "secret").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ConfigError, match=r"auth\.secret"):
         development_secret(tmp_path)
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path):
+def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"auth\.secret"):
         development_secret(tmp_path / "file")
 
 
-def test_tokens_are_signed_with_the_set_secret_before_the_kept_one(tmp_path: Path):
-    settings = Settings(auth={"secret": "x" * 32})
+def test_tokens_are_signed_with_the_set_secret_before_the_kept_one(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"auth": {"secret": "x" * 32}})
     assert token_secret(settings, tmp_path / "none") == "x" * 32
     assert not (tmp_path / "none").exists()
     assert token_secret(Settings(), tmp_path) == development_secret(tmp_path)
 
 
-def test_tokens_of_an_asymmetric_key_cannot_be_made(tmp_path: Path):
+def test_tokens_of_an_asymmetric_key_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"auth\.algorithms: tokens of RS256"):
-        token_secret(Settings(auth={"algorithms": ["RS256"]}), tmp_path)
+        token_secret(Settings.model_validate({"auth": {"algorithms": ["RS256"]}}), tmp_path)

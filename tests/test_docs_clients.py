@@ -98,7 +98,7 @@ async def test_the_python_snippets_run(valkey: ValkeyServer) -> None:
             exec(compile(one, f"docs/clients.md {number}", "exec"), given)
             await pod.send("alice", number)
             running = asyncio.ensure_future(given["main"]())
-            await eventually(lambda handled=handled, number=number: handled == [number])
+            await eventually(lambda handled=handled, number=number: handled == [number])  # type: ignore[misc]  # mypy infers no lambda with a default
 
             async def settled() -> bool:
                 return await pod.inbox("alice") == []

@@ -49,7 +49,7 @@ def only_json(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return event
 
 
-def test_json_says_when_how_grave_who_and_what_first(capsys: pytest.CaptureFixture[str]):
+def test_json_says_when_how_grave_who_and_what_first(capsys: pytest.CaptureFixture[str]) -> None:
     configure("info", "json")
     own().warning("connection.closed", code=4408, user="ann")
     event = only_json(capsys)
@@ -64,7 +64,7 @@ def test_json_says_when_how_grave_who_and_what_first(capsys: pytest.CaptureFixtu
     }
 
 
-def test_console_says_the_same_for_people(capsys: pytest.CaptureFixture[str]):
+def test_console_says_the_same_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     configure("info", "console")
     own().info(
         "connection.open", user="ann", agent="a b", n=3, none=None, empty="", categories={"vip": ["3"]}
@@ -77,7 +77,7 @@ def test_console_says_the_same_for_people(capsys: pytest.CaptureFixture[str]):
 
 
 @pytest.mark.parametrize("fmt", ["json", "console"])
-def test_hostile_values_stay_on_one_line_of_plain_text(capsys: pytest.CaptureFixture[str], fmt: str):
+def test_hostile_values_stay_on_one_line_of_plain_text(capsys: pytest.CaptureFixture[str], fmt: str) -> None:
     configure("info", fmt)
     own().info(
         HOSTILE, value=HOSTILE, nested={HOSTILE: [HOSTILE, (HOSTILE,)]}, raw=HOSTILE.encode("utf-8", "ignore")
@@ -90,7 +90,7 @@ def test_hostile_values_stay_on_one_line_of_plain_text(capsys: pytest.CaptureFix
     assert text.encode()
 
 
-def test_json_can_be_parsed_whatever_a_value_is(capsys: pytest.CaptureFixture[str]):
+def test_json_can_be_parsed_whatever_a_value_is(capsys: pytest.CaptureFixture[str]) -> None:
     configure("info", "json")
     deep: list[Any] = []
     for _ in range(2000):
@@ -114,7 +114,7 @@ def test_json_can_be_parsed_whatever_a_value_is(capsys: pytest.CaptureFixture[st
     assert int(event["huge"], 16) == 10**5000
 
 
-def test_a_traceback_is_in_the_line_in_json(capsys: pytest.CaptureFixture[str]):
+def test_a_traceback_is_in_the_line_in_json(capsys: pytest.CaptureFixture[str]) -> None:
     configure("info", "json")
     fail(own())
     event = only_json(capsys)
@@ -122,7 +122,7 @@ def test_a_traceback_is_in_the_line_in_json(capsys: pytest.CaptureFixture[str]):
     assert JWT not in event["exception"]
 
 
-def test_a_traceback_is_marked_line_by_line_for_people(capsys: pytest.CaptureFixture[str]):
+def test_a_traceback_is_marked_line_by_line_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     configure("info", "console")
     fail(own())
     fail(logging.getLogger("asyncio"))
@@ -148,14 +148,14 @@ def refuse() -> None:
     raise ValueError(f"{JWT}\r\n2026-01-01 error forged\x1b[2J")
 
 
-def test_libraries_take_the_same_way(capsys: pytest.CaptureFixture[str]):
+def test_libraries_take_the_same_way(capsys: pytest.CaptureFixture[str]) -> None:
     configure("info", "json")
     logging.getLogger("redis").error("lost %s", "connection")
     event = only_json(capsys)
     assert (event["level"], event["logger"], event["event"]) == ("error", "redis", "lost connection")
 
 
-def test_warnings_take_the_same_way(capsys: pytest.CaptureFixture[str]):
+def test_warnings_take_the_same_way(capsys: pytest.CaptureFixture[str]) -> None:
     configure("info", "json")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -164,13 +164,15 @@ def test_warnings_take_the_same_way(capsys: pytest.CaptureFixture[str]):
     assert "FutureWarning: old" in only_json(capsys)["event"]
 
 
-def test_the_access_log_is_silent(capsys: pytest.CaptureFixture[str]):
+def test_the_access_log_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
     configure("debug", "json")
     logging.getLogger("tornado.access").error("500 GET /ws?token=%s", JWT)
     assert lines(capsys) == []
 
 
-def test_what_tornado_quotes_of_a_malformed_request_is_not_written(capsys: pytest.CaptureFixture[str]):
+def test_what_tornado_quotes_of_a_malformed_request_is_not_written(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     configure("debug", "json")
     logging.getLogger("tornado.general").info("Malformed HTTP message: Invalid header value %r", "a secret")
     assert lines(capsys) == []
@@ -187,7 +189,7 @@ def test_what_tornado_quotes_of_a_malformed_request_is_not_written(capsys: pytes
 )
 def test_nothing_below_the_level_is_heard_and_libraries_never_below_info(
     capsys: pytest.CaptureFixture[str], level: str, heard: list[str]
-):
+) -> None:
     configure(level, "json")
     for name in ("debug", "info", "warning", "error"):
         getattr(own(), name)(name)
@@ -196,7 +198,7 @@ def test_nothing_below_the_level_is_heard_and_libraries_never_below_info(
     assert [json.loads(line)["event"] for line in lines(capsys)] == heard
 
 
-def test_configuring_again_replaces_what_was(capsys: pytest.CaptureFixture[str]):
+def test_configuring_again_replaces_what_was(capsys: pytest.CaptureFixture[str]) -> None:
     configure("debug", "json")
     configure("warning", "console")
     own().info("not heard")
@@ -210,7 +212,9 @@ def test_configuring_again_replaces_what_was(capsys: pytest.CaptureFixture[str])
     "key",
     ["token", "secret", "password", "authorization", "Authorization", "Cookie", "api_keys", "auth_secret"],
 )
-def test_what_stands_under_a_secret_key_is_masked(capsys: pytest.CaptureFixture[str], key: str, fmt: str):
+def test_what_stands_under_a_secret_key_is_masked(
+    capsys: pytest.CaptureFixture[str], key: str, fmt: str
+) -> None:
     configure("info", fmt)
     own().info("x", **{key: "s3cr3t"}, headers={key: ["s3cr3t"]}, list=[{key: b"s3cr3t"}])
     text = capsys.readouterr().err
@@ -218,7 +222,7 @@ def test_what_stands_under_a_secret_key_is_masked(capsys: pytest.CaptureFixture[
     assert "s3cr3t" not in text
 
 
-def test_a_number_or_nothing_under_a_secret_key_is_no_secret(capsys: pytest.CaptureFixture[str]):
+def test_a_number_or_nothing_under_a_secret_key_is_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
     configure("info", "json")
     own().info("x", token_chars=8192, token="", query_token=False)
     event = only_json(capsys)
@@ -241,22 +245,22 @@ def test_a_number_or_nothing_under_a_secret_key_is_no_secret(capsys: pytest.Capt
         ("12 tokens left", "12 tokens left"),
     ],
 )
-def test_what_looks_like_a_secret_is_masked_in_any_text(text: str, masked: str):
+def test_what_looks_like_a_secret_is_masked_in_any_text(text: str, masked: str) -> None:
     assert mask(text) == masked
 
 
-def test_a_secret_setting_stays_one(capsys: pytest.CaptureFixture[str]):
+def test_a_secret_setting_stays_one(capsys: pytest.CaptureFixture[str]) -> None:
     configure("info", "json")
     own().info("x", value=SecretStr("s3cr3t"), event_text=f"{SecretStr('s3cr3t')!r}")
     assert "s3cr3t" not in capsys.readouterr().err
 
 
-def test_printable_leaves_what_people_write_alone():
+def test_printable_leaves_what_people_write_alone() -> None:
     assert printable("Grüße, 你好 😀") == "Grüße, 你好 😀"
     assert printable("a\r\n\x1b[2J\u202e\udcff") == r"a\r\n\x1b[2J\u202e\udcff"
 
 
-def test_a_full_or_closed_standard_error_disturbs_nobody():
+def test_a_full_or_closed_standard_error_disturbs_nobody() -> None:
     program = (
         "import sys, structlog; from pushserver.logs import configure; configure('info', 'json')\n"
         "structlog.get_logger('pushserver').info('lost'); print('goes on')"

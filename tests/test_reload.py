@@ -94,7 +94,7 @@ async def test_asked_for_while_one_runs_one_more_follows() -> None:
 @pytest.mark.gen_test
 async def test_what_is_right_by_itself_is_refused_where_it_does_not_fit_what_stays() -> None:
     """The listener is open to all until a restart, so it cannot do without keys until then."""
-    before = {"admin": {"host": "0.0.0.0", "api_keys": ["a-key-of-the-tests"]}}
+    before: dict[str, Any] = {"admin": {"host": "0.0.0.0", "api_keys": ["a-key-of-the-tests"]}}
 
     async with doorway(**before) as door:
         reload, admin = prepared(door, changed)
@@ -117,7 +117,7 @@ async def test_what_was_not_applied_is_named_again_and_what_was_is_not() -> None
         with capture_logs() as lines:
             for times in (1, 2):
                 reload.ask()
-                await eventually(lambda times=times: counted(door, "applied") == times)
+                await eventually(lambda times=times: counted(door, "applied") == times)  # type: ignore[misc]  # mypy infers no lambda with a default
                 await eventually(lambda: len(door.app.tasks) == 0)
         told = [(line["event"], line["settings"]) for line in lines if line["event"].startswith("reload")]
         assert told == [

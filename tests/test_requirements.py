@@ -31,12 +31,12 @@ def required() -> dict[str, Requirement]:
 
 
 @pytest.mark.parametrize("name, closed_in", CLOSED_IN.items())
-def test_no_version_with_a_known_hole_satisfies_the_requirement(name: str, closed_in: str):
+def test_no_version_with_a_known_hole_satisfies_the_requirement(name: str, closed_in: str) -> None:
     least = [Version(one.version) for one in required()[name].specifier if one.operator == ">="]
     assert least
     assert max(least) >= Version(closed_in)
     assert Version(version(name)) >= Version(closed_in)
 
 
-def test_everything_that_is_required_has_a_least_version():
+def test_everything_that_is_required_has_a_least_version() -> None:
     assert [name for name, one in required().items() if ">=" not in str(one.specifier)] == []

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pushserver import cli
-
 
 @pytest.fixture(autouse=True)
 def logged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, str]]:
     """An empty folder and environment; answers how logging was configured."""
     configured: list[tuple[str, str]] = []
-    monkeypatch.setattr(cli.logs, "configure", lambda level, fmt: configured.append((level, fmt)))
+    monkeypatch.setattr("pushserver.cli.logs.configure", lambda level, fmt: configured.append((level, fmt)))
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("PUSHSERVER_")]:
         monkeypatch.delenv(name)

@@ -52,14 +52,14 @@ def program(*argv: str, **options: Any) -> subprocess.Popen[str]:
     )
 
 
-def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]):
+def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"pushserver {__version__}\n"
 
 
-def test_python_m_pushserver_is_the_same_program():
+def test_python_m_pushserver_is_the_same_program() -> None:
     process = program("--version")
     assert process.communicate(timeout=30)[0] == f"pushserver {__version__}\n"
 
@@ -89,14 +89,14 @@ def test_python_m_pushserver_is_the_same_program():
         ("check-config", "--server.port", "1"),
     ],
 )
-def test_wrong_arguments_end_it_with_2(argv: tuple[str, ...], capsys: pytest.CaptureFixture[str]):
+def test_wrong_arguments_end_it_with_2(argv: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     refused(*argv)
     assert capsys.readouterr().err.startswith("usage: pushserver")
 
 
 def test_every_wrong_setting_is_told_on_a_line_of_standard_error(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, logged: list[tuple[str, str]]
-):
+) -> None:
     monkeypatch.setenv("PUSHSERVER_SERVER__PRT", "1")
     assert main(["token", "ann", "--set", "server.port=x", "--set", "red\x1b.is=1"]) == 2
     out, err = capsys.readouterr()
@@ -109,7 +109,7 @@ def test_every_wrong_setting_is_told_on_a_line_of_standard_error(
     assert logged == []
 
 
-def test_the_file_may_be_named_by_a_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_file_may_be_named_by_a_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "push.toml").write_text("[server]\nport = 77")
     assert main(["check-config", "--config", "push.toml"]) == 0
     assert "port = 77  # file push.toml\n" in capsys.readouterr().out
@@ -117,14 +117,14 @@ def test_the_file_may_be_named_by_a_flag(tmp_path: Path, capsys: pytest.CaptureF
     assert "none.toml: cannot be read" in capsys.readouterr().err
 
 
-def test_logging_is_configured_as_set(logged: list[tuple[str, str]]):
+def test_logging_is_configured_as_set(logged: list[tuple[str, str]]) -> None:
     assert main(["check-config", "--set", "logging.level=error", "--set", "logging.format=json"]) == 0
     assert logged == [("error", "json")]
 
 
 def test_check_config_prints_what_is_in_effect_and_changes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     assert main(["check-config", "--config", str(SHIPPED)]) == 0
     assert tomllib.loads(capsys.readouterr().out) == tomllib.loads(SHIPPED.read_text())
     assert list(tmp_path.iterdir()) == []
@@ -158,7 +158,7 @@ def test_check_config_prints_what_is_in_effect_and_changes_nothing(
 )
 def test_check_config_looks_closer_than_types_do(
     settings: list[str], told: str, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     assert main(["check-config", *(word for text in settings for word in ("--set", text))]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -166,7 +166,7 @@ def test_check_config_looks_closer_than_types_do(
     assert err.count("\n") == 1
 
 
-def test_check_config_takes_a_production_set_up(capsys: pytest.CaptureFixture[str]):
+def test_check_config_takes_a_production_set_up(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["redis.url=rediss://u:s3cr3t@h", "auth.secret=" + "s3cr3t" * 6, "server.host=0.0.0.0"]
     assert main(["check-config", *(word for text in words for word in ("--set", text))]) == 0
     out, err = capsys.readouterr()
@@ -181,7 +181,7 @@ def verified(token: str, secret: str, now: float) -> Any:
 
 def test_a_token_is_signed_with_the_secret_that_the_server_will_use(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     before = time.time()
     assert main(["token", "ann"]) == 0
     out, err = capsys.readouterr()
@@ -192,7 +192,7 @@ def test_a_token_is_signed_with_the_secret_that_the_server_will_use(
 
 def test_a_token_is_signed_with_the_secret_that_is_set(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setenv("PUSHSERVER_AUTH__SECRET", "x" * 32)
     assert main(["token", "ann", "--ttl", "5"]) == 0
     identity = verified(capsys.readouterr().out.strip(), "x" * 32, time.time())
@@ -200,7 +200,7 @@ def test_a_token_is_signed_with_the_secret_that_is_set(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_token_may_carry_categories(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_token_may_carry_categories(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["token", "ann", "--category", "vip=3", "--category", "hall=a=b", "--category", "vip=4"]
     assert main([*argv, "--set", "categories.source=claims"]) == 0
     out, err = capsys.readouterr()
@@ -220,13 +220,15 @@ def test_a_token_may_carry_categories(tmp_path: Path, capsys: pytest.CaptureFixt
 )
 def test_a_token_that_the_server_would_refuse_is_not_made(
     setting: str, told: str, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     assert main(["token", "ann", "--set", setting]) == 2
     out, err = capsys.readouterr()
     assert (out, err.startswith(f"pushserver: {told}")) == ("", True)
 
 
-def test_a_token_of_an_asymmetric_key_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_token_of_an_asymmetric_key_cannot_be_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     argv = ["token", "ann", "--set", 'auth.algorithms=["RS256"]', "--set", "auth.public_key_file=key.pem"]
     assert main(argv) == 2
     assert "auth.algorithms: tokens of RS256" in capsys.readouterr().err
@@ -236,7 +238,7 @@ def test_a_token_of_an_asymmetric_key_cannot_be_made(tmp_path: Path, capsys: pyt
 @pytest.mark.gen_test
 async def test_connect_shows_a_users_messages_with_a_token_of_its_own(
     stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     stage.plays.append(closing(1000, "bye", WELCOME, message("a"), LIVE))
     url = f"ws://127.0.0.1:{stage.port}/ws"
     assert await asyncio.to_thread(main, ["connect", "ann", "--url", url]) == 0
@@ -251,7 +253,7 @@ async def test_connect_shows_a_users_messages_with_a_token_of_its_own(
 
 
 @pytest.mark.gen_test
-async def test_connect_takes_a_token_and_a_count_and_acks(stage: Stage):
+async def test_connect_takes_a_token_and_a_count_and_acks(stage: Stage) -> None:
     async def play(seat: Seat) -> None:
         seat.send(message("a"), message("b"))
 
@@ -264,7 +266,7 @@ async def test_connect_takes_a_token_and_a_count_and_acks(stage: Stage):
 
 
 @pytest.mark.gen_test
-async def test_connect_that_is_refused_ends_with_1(stage: Stage):
+async def test_connect_that_is_refused_ends_with_1(stage: Stage) -> None:
     stage.plays.append((401, {}, '{"error":{"code":"not_authenticated","message":"expired"}}'))
     argv = ["connect", "--token", "a.b.c", "--url", f"ws://127.0.0.1:{stage.port}/ws"]
     assert await asyncio.to_thread(main, argv) == 1
@@ -274,7 +276,7 @@ async def test_connect_that_is_refused_ends_with_1(stage: Stage):
 @pytest.mark.gen_test(timeout=30)
 async def test_ctrl_c_closes_the_connection_and_prints_no_traceback(
     stage: Stage, tmp_path: Path, count: tuple[str, ...], code: int
-):
+) -> None:
     async def play(seat: Seat) -> None:
         seat.send(WELCOME)
 
@@ -289,7 +291,7 @@ async def test_ctrl_c_closes_the_connection_and_prints_no_traceback(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_ctrl_c_ends_a_handshake_that_nobody_answers(io_loop: IOLoop, tmp_path: Path):
+async def test_ctrl_c_ends_a_handshake_that_nobody_answers(io_loop: IOLoop, tmp_path: Path) -> None:
     asked = asyncio.Event()
 
     async def keep_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -309,7 +311,7 @@ async def test_ctrl_c_ends_a_handshake_that_nobody_answers(io_loop: IOLoop, tmp_
     assert (process.returncode, out, err) == (0, "", "")
 
 
-def test_a_reader_that_went_away_ends_it_without_a_traceback(tmp_path: Path):
+def test_a_reader_that_went_away_ends_it_without_a_traceback(tmp_path: Path) -> None:
     with program("check-config", cwd=tmp_path) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -318,7 +320,7 @@ def test_a_reader_that_went_away_ends_it_without_a_traceback(tmp_path: Path):
     assert process.returncode == 1
 
 
-def test_text_that_the_terminal_has_no_characters_for_is_escaped(tmp_path: Path):
+def test_text_that_the_terminal_has_no_characters_for_is_escaped(tmp_path: Path) -> None:
     process = program(
         "check-config",
         "--set",
@@ -337,7 +339,7 @@ def test_text_that_the_terminal_has_no_characters_for_is_escaped(tmp_path: Path)
 )
 def test_what_a_command_raises_becomes_a_line_and_a_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int
-):
+) -> None:
     def fail(arguments: Any, settings: Settings) -> int:
         raise error
 

@@ -27,13 +27,13 @@ def message(message_id: str, content: Any = 1, time: int = 1_700_000_000_123) ->
     return Message(message_id, time, content)
 
 
-def test_a_message_is_its_id_its_time_and_its_content():
+def test_a_message_is_its_id_its_time_and_its_content() -> None:
     assert shown(message("m-1", {"text": "Grüße 😀", "n": [1, None, 1.5]})) == [
         'message  m-1 2023-11-14T22:13:20.123+00:00 {"text":"Grüße 😀","n":[1,null,1.5]}'
     ]
 
 
-def test_any_other_frame_is_its_type_and_its_fields():
+def test_any_other_frame_is_its_type_and_its_fields() -> None:
     assert shown(
         {"type": "welcome", "connection": "c1", "user": "ann", "categories": {"vip": ["3"]}, "expires": 17},
         {"type": "live", "delivered": 2, "missed": {"expired": 1}, "gap": False},
@@ -61,17 +61,19 @@ HOSTILE = "\r\n\x1b[2J\x00\x7f\x9b\u2028\u202e\udcff"
         {"type": "closed", "code": 1000, "reason": HOSTILE},
     ],
 )
-def test_nothing_in_a_frame_reaches_the_terminal_as_a_control_character(frame: Message | dict[str, Any]):
+def test_nothing_in_a_frame_reaches_the_terminal_as_a_control_character(
+    frame: Message | dict[str, Any],
+) -> None:
     (line,) = shown(frame)
     assert line.isprintable()
 
 
 @pytest.mark.parametrize("time", [10**30, -(10**30), 10**400])
-def test_a_time_that_no_calendar_has_is_shown_as_it_came(time: int):
+def test_a_time_that_no_calendar_has_is_shown_as_it_came(time: int) -> None:
     assert shown(message("m", time=time)) == [f"message  m {time} 1"]
 
 
-def test_the_clients_own_events_are_told_in_a_few_words():
+def test_the_clients_own_events_are_told_in_a_few_words() -> None:
     assert shown(
         {"type": "closed", "code": 1012, "reason": "draining \x1b[2J"},
         {"type": "closed", "code": 1006, "reason": ""},
@@ -87,7 +89,7 @@ def test_the_clients_own_events_are_told_in_a_few_words():
     ]
 
 
-def test_content_nested_as_deep_as_it_can_be_parsed_is_shown():
+def test_content_nested_as_deep_as_it_can_be_parsed_is_shown() -> None:
     deep: Any = []
     for _ in range(sys.getrecursionlimit() // 2):
         deep = [deep]

@@ -29,7 +29,7 @@ def users(monkeypatch: pytest.MonkeyPatch) -> FakeUsers:
     return users
 
 
-def test_pods_are_listed_in_a_table(users: FakeUsers, capsys: pytest.CaptureFixture[str]):
+def test_pods_are_listed_in_a_table(users: FakeUsers, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pods"]) == 0
     head, row = capsys.readouterr().out.splitlines()
     assert head.split() == ["POD", "BOOT", "HOST", "ADDRESS", "VERSION", "STARTED", "EXPIRES", "ALIVE"]
@@ -45,7 +45,7 @@ def test_pods_are_listed_in_a_table(users: FakeUsers, capsys: pytest.CaptureFixt
     assert head.index("ADDRESS") == row.index("127.0.0.1")
 
 
-def test_pods_are_listed_as_json(users: FakeUsers, capsys: pytest.CaptureFixture[str]):
+def test_pods_are_listed_as_json(users: FakeUsers, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pods", "--json"]) == 0
     (pod,) = json.loads(capsys.readouterr().out)
     assert (pod["pod"], pod["expires"], pod["alive"]) == ("pod-1", 2, True)
@@ -53,7 +53,7 @@ def test_pods_are_listed_as_json(users: FakeUsers, capsys: pytest.CaptureFixture
 
 def test_what_a_pod_says_of_itself_does_not_move_the_terminal(
     users: FakeUsers, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     async def pods() -> list[dict[str, object]]:
         (pod,) = await FakeUsers().pods()
         return [{**pod, "host": "a\x1b[2J\nb"}]
@@ -65,7 +65,7 @@ def test_what_a_pod_says_of_itself_does_not_move_the_terminal(
     assert out.count("\n") == 2
 
 
-def test_with_redis_away_it_ends_with_1(users: FakeUsers, capsys: pytest.CaptureFixture[str]):
+def test_with_redis_away_it_ends_with_1(users: FakeUsers, capsys: pytest.CaptureFixture[str]) -> None:
     users.trouble = StoreUnavailableError("timeout", "no answer")
     assert main(["pods"]) == 1
     assert capsys.readouterr().err == "pushserver: timeout: no answer\n"

@@ -60,14 +60,14 @@ def publisher(monkeypatch: pytest.MonkeyPatch) -> FakePublisher:
 )
 def test_a_message_is_published_as_told(
     publisher: FakePublisher, capsys: pytest.CaptureFixture[str], argv: list[str], asked: Publication
-):
+) -> None:
     assert main(["publish", *argv]) == 0
     assert publisher.asked == [asked]
     told = json.loads(capsys.readouterr().out)
     assert (told["id"], set(told)) == (asked.id, {"id", "users", "online"})
 
 
-def test_a_repeat_is_told(publisher: FakePublisher, capsys: pytest.CaptureFixture[str]):
+def test_a_repeat_is_told(publisher: FakePublisher, capsys: pytest.CaptureFixture[str]) -> None:
     publisher.answers["m"] = Published("m", duplicate=True, users=1, online=0)
     assert main(["publish", "--to-user", "a", "--id", "m", "1"]) == 0
     assert json.loads(capsys.readouterr().out)["duplicate"] is True
@@ -95,7 +95,7 @@ def test_a_repeat_is_told(publisher: FakePublisher, capsys: pytest.CaptureFixtur
 )
 def test_what_is_wrong_is_told_and_ends_it_with_2(
     publisher: FakePublisher, capsys: pytest.CaptureFixture[str], argv: list[str], said: str
-):
+) -> None:
     assert main(["publish", *argv]) == 2
     out, err = capsys.readouterr()
     assert (out, publisher.asked) == ("", [])
@@ -103,7 +103,7 @@ def test_what_is_wrong_is_told_and_ends_it_with_2(
     assert err.count("\n") == 1
 
 
-def test_a_refusal_ends_it_with_1(publisher: FakePublisher, capsys: pytest.CaptureFixture[str]):
+def test_a_refusal_ends_it_with_1(publisher: FakePublisher, capsys: pytest.CaptureFixture[str]) -> None:
     publisher.trouble = IdReusedError("m")
     assert main(["publish", "--to-user", "a", "--id", "m", "1"]) == 1
     assert capsys.readouterr().err == "pushserver: m is the id of another message\n"
@@ -111,7 +111,7 @@ def test_a_refusal_ends_it_with_1(publisher: FakePublisher, capsys: pytest.Captu
 
 def test_a_batch_comes_from_a_file(
     publisher: FakePublisher, capsys: pytest.CaptureFixture[str], tmp_path: Path
-):
+) -> None:
     (tmp_path / "b.ndjson").write_bytes(b"".join(line(f"m-{n}") for n in range(250)))
     assert main(["publish", "--batch", "b.ndjson"]) == 0
     told = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
@@ -121,7 +121,7 @@ def test_a_batch_comes_from_a_file(
 
 def test_a_batch_comes_from_standard_input_and_a_wrong_line_ends_it_with_1(
     publisher: FakePublisher, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     text = line("m-1") + b"\nwrong\n" + line("m-2")[:-1]
     stdin = SimpleNamespace(buffer=io.BufferedReader(io.BytesIO(text)))
     monkeypatch.setattr(sys, "stdin", stdin)

@@ -29,7 +29,7 @@ class Desk:
         self._flags = ["--set", f"redis.url={server.url}", "--set", f"auth.secret={SECRET}"]
         asyncio.run(self._publish(server.url))
         self.redis: Any = server.client()
-        self.queued_at = int(self.redis.hget(KEYS.publish("m-1"), "queued_at"))
+        self.queued_at = int(self.redis.hget(KEYS.publish("m-1"), "queued_at") or "")
         self.database = Database(self.url)
         self.database.open()
         self.expose("alice")
@@ -124,7 +124,7 @@ def test_what_else_is_known_is_said(desk: Desk, capsys: pytest.CaptureFixture[st
 
 
 def test_a_redis_that_came_back_empty_does_not_add_up(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    shown = {"queued_at": desk.queued_at, "confirmed_at": desk.queued_at + 20}
+    shown: dict[str, Any] = {"queued_at": desk.queued_at, "confirmed_at": desk.queued_at + 20}
     desk.database.store(records(*(an_exposure(user, **shown) for user in ("carol", "dora"))), [])
     desk.settle("bob", "m-1")
     desk.redis.hset(KEYS.publish("m-1"), "users", "3")

@@ -260,11 +260,12 @@ def message(draw: st.DrawFn) -> bytes:
     )
     rsv1 = draw(st.sampled_from([RSV1, RSV1, 0]))
     if rsv1:
-        payload = bytearray(compressed(payload, draw(st.integers(9, 15))))
+        spoilt = bytearray(compressed(payload, draw(st.integers(9, 15))))
         for at, value in draw(st.lists(st.tuples(st.integers(0, 80), st.integers(0, 255)), max_size=1)):
-            if at < len(payload):
-                payload[at] = value
-    parts = pieces(bytes(payload), draw(st.lists(st.integers(0, len(payload)), max_size=3)))
+            if at < len(spoilt):
+                spoilt[at] = value
+        payload = bytes(spoilt)
+    parts = pieces(payload, draw(st.lists(st.integers(0, len(payload)), max_size=3)))
     data = b""
     for number, part in enumerate(parts):
         first = CONTINUATION if number else draw(st.sampled_from([TEXT, BINARY])) | rsv1

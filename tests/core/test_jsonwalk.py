@@ -74,7 +74,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize("text", GOOD)
-def test_json_is_taken_as_it_stands(text: str):
+def test_json_is_taken_as_it_stands(text: str) -> None:
     assert checked(text) == text
     assert checked(f" \r\n\t{text} \n") == text
     assert checked(f'[{text},{{"k":{text}}}]' if text.count("[") < 9 else text) != ""
@@ -141,15 +141,15 @@ def test_json_is_taken_as_it_stands(text: str):
         ("\u00a01", "character 0"),
     ],
 )
-def test_what_is_no_json_or_no_browser_reads_is_refused(text: str, said: str):
+def test_what_is_no_json_or_no_browser_reads_is_refused(text: str, said: str) -> None:
     assert said in refused(text)
 
 
-def test_a_name_may_come_again_in_another_object():
+def test_a_name_may_come_again_in_another_object() -> None:
     assert checked('[{"a":{"a":1}},{"a":2}]')
 
 
-def test_a_large_text_is_checked_in_steps():
+def test_a_large_text_is_checked_in_steps() -> None:
     for text in ("[" + "0," * STEP * 3 + "0]", '"' + "\\n" * 20_000 + '"', '{"' + "k" * 2_000_000 + '":1}'):
         walk = JsonWalk(text)
         value, steps = finished(walk.value())
@@ -169,7 +169,7 @@ json_values = st.recursive(
 
 
 @given(json_values, st.booleans(), st.sampled_from([None, 1]))
-def test_whatever_the_library_writes_is_taken(value: object, ascii_only: bool, indent: int | None):
+def test_whatever_the_library_writes_is_taken(value: object, ascii_only: bool, indent: int | None) -> None:
     try:
         text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
         text.encode()
@@ -181,7 +181,7 @@ def test_whatever_the_library_writes_is_taken(value: object, ascii_only: bool, i
 
 @given(st.text(alphabet='{}[]",:\\u0123456789eE+-.dDaAbB ntrfl\n\x00\ufeff', max_size=30))
 @example('"\\ud8001"')
-def test_whatever_is_taken_the_strict_parser_takes_as_well(text: str):
+def test_whatever_is_taken_the_strict_parser_takes_as_well(text: str) -> None:
     try:
         value = checked(text)
     except InvalidFieldError:
@@ -206,7 +206,9 @@ def as_the_library_says(text: str) -> bool:
 
 
 @given(json_values, st.data())
-def test_a_text_with_a_character_changed_is_judged_as_the_library_does(value: object, data: st.DataObject):
+def test_a_text_with_a_character_changed_is_judged_as_the_library_does(
+    value: object, data: st.DataObject
+) -> None:
     text = json.dumps(value, ensure_ascii=data.draw(st.booleans()))
     at = data.draw(st.integers(0, len(text) - 1))
     changed = text[:at] + data.draw(st.sampled_from(list('{}[]",:\\0eE+-. tnuD\x01'))) + text[at + 1 :]

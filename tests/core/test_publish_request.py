@@ -30,24 +30,24 @@ def asking(**fields: Any) -> dict[str, Any]:
     return {"to": {"users": ["alice"]}, "content": 1, **fields}
 
 
-def test_what_is_not_said_has_its_default():
+def test_what_is_not_said_has_its_default() -> None:
     assert parsed(asking()) == Publication("made", "1", 600, ("alice",), None, True)
     assert parsed(asking()).id_is_new
 
 
-def test_every_field_is_taken():
+def test_every_field_is_taken() -> None:
     asked = {"offline": False, "ttl": 3600, "content": "x", "to": {"users": ["b", "a", "b"]}, "id": "m:1"}
     assert not parsed(asked).id_is_new
     assert parsed(asked) == Publication("m:1", '"x"', 3600, ("b", "a"), None, False)
 
 
-def test_whole_seconds_may_be_written_as_json_likes():
+def test_whole_seconds_may_be_written_as_json_likes() -> None:
     for text in (b"60", b"60.0", b"6e1", b" 60 "):
         asked = b'{"to":{"users":["a"]},"content":1,"ttl":' + text + b"}"
         assert parsed(asked).ttl_s == 60
 
 
-def test_it_may_be_for_categories_or_everyone():
+def test_it_may_be_for_categories_or_everyone() -> None:
     to = {"categories": {"level": 7, "vip": ["3", 4]}}
     assert parsed({"to": to, "content": 1}).categories == {"vip": ("3", "4"), "level": ("7",)}
     assert parsed({"to": {"everyone": True}, "content": 1}).categories == {}
@@ -64,7 +64,7 @@ def test_it_may_be_for_categories_or_everyone():
         '{"id":"x","to":{"users":[]},"content":{"content":1}}',
     ],
 )
-def test_the_content_goes_on_just_as_it_was_sent(content: str):
+def test_the_content_goes_on_just_as_it_was_sent(content: str) -> None:
     for body in (
         f'{{"to":{{"everyone":true}},"content":{content}}}',
         f'{{ "content" :{content}, "to":{{"everyone":true}} }}\n',
@@ -156,20 +156,20 @@ def test_the_content_goes_on_just_as_it_was_sent(content: str):
         (b'{"' + b"x" * 5000 + b'":1}', "x" * 64),
     ],
 )
-def test_a_wrong_field_is_named(body: bytes | dict[str, Any], field: str):
+def test_a_wrong_field_is_named(body: bytes | dict[str, Any], field: str) -> None:
     error = refused(body)
     assert error.field == field
     assert error.reason
     assert len(str(error)) < 250
 
 
-def test_a_list_of_users_is_not_read_beyond_what_is_wrong():
+def test_a_list_of_users_is_not_read_beyond_what_is_wrong() -> None:
     error = refused(b'{"to":{"users":["a","b","c","d",' + b'"x",' * 100_000)
     assert error.field == "to.users"
     assert "more than 3" in error.reason
 
 
-def test_a_small_value_is_checked_as_strictly():
+def test_a_small_value_is_checked_as_strictly() -> None:
     assert finished(checked_json(b' {"vip": ["3"]} '))[0] == {"vip": ["3"]}
     assert finished(content_text(b" [1, 1.10] "))[0] == "[1, 1.10]"
     for wrong in (b"", b"[NaN]", b'{"a":1,"a":1}', b"\xff", b"1 1", b"\xef\xbb\xbf1"):

@@ -38,6 +38,11 @@ class Line:
         """The client answers the latest ping, or with another payload."""
         self.receive(Pong(self.wire.pings[-1] if payload is None else payload))
 
+    def live_after_pong(self) -> bool:
+        """The client answers the latest ping; whether the connection is live then."""
+        self.pong()
+        return self.connection.state is State.LIVE
+
     def end(self, code: int | None = None) -> None:
         """The socket is closed."""
         self._app.sessions.closed(self.connection, code)

@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from pushserver.core.close_codes import CloseCode
-from pushserver.delivery.connection import State
 from tests.callbacks import MAX_CALLBACK_S, watched_callbacks
 from tests.delivery.log_rig import LogRig, log_rig
 from tests.delivery.rig import Line
@@ -75,7 +74,7 @@ async def test_more_than_a_page_waits_for_confirms(redis_server: RedisServer) ->
         await on.told("late")
         await on.barrier()
         assert (len(line.wire.ids), line.connection.ledger.unconfirmed) == (50, 50)
-        await eventually(lambda: line.pong() or line.connection.state is State.LIVE)
+        await eventually(line.live_after_pong)
         assert line.wire.ids == [*ids, "late"]
 
 
@@ -248,7 +247,7 @@ async def test_who_falls_behind_the_tail_while_connected_is_closed_and_told_at_t
         await eventually(lambda: on.app.cursors.waiting == 0)
         back = await on.come()
         await eventually(lambda: back.wire.pings)
-        await eventually(lambda: back.pong() or back.connection.state is State.LIVE)
+        await eventually(back.live_after_pong)
         assert gap(back)
         assert back.wire.ids == [f"m-{number:03d}" for number in range(100, 200)]
 

@@ -25,7 +25,7 @@ from tests.texts import store_text
 
 Item = TypeVar("Item")
 
-NOT_INLINE = {"publish": {"inline_bytes": 0}}
+NOT_INLINE: dict[str, Any] = {"publish": {"inline_bytes": 0}}
 
 
 # -- who
@@ -85,7 +85,9 @@ async def test_what_arrives_together_goes_out_in_one_write_in_order(redis_server
 async def test_large_messages_are_compressed_one_in_a_turn_and_only_for_who_takes_that(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turns, compressed = 0, []
+    turns = 0
+    compressed: list[int] = []
+    ticking: asyncio.Handle
 
     def tick() -> None:
         nonlocal turns, ticking
@@ -285,7 +287,7 @@ async def test_a_window_that_is_full_in_a_broadcast_gets_the_rest_from_the_tail_
             assert slow.connection.ledger.unconfirmed == 4
             slow.pong()
             await eventually(lambda: len(slow.wire.ids) > count)
-        await eventually(lambda: slow.pong() or slow.connection.state is State.LIVE)
+        await eventually(slow.live_after_pong)
         await on.told("later")
         await slow.got(*ids, "later")
         await on.settled()
@@ -583,7 +585,7 @@ async def test_a_store_that_fails_in_any_way_known_is_no_end(redis_server: Redis
                 raise StoreError("loading", "a fault of the test")
             return await read(after, count)
 
-        on.app.stores.log.read = failing  # type: ignore[method-assign]
+        on.app.stores.log.read = failing
         await on.follow()
         await on.told("m-1")
         await line.got("m-1")

@@ -168,4 +168,4 @@ def test_who_has_gone_leaves_nothing_behind() -> None:
     for connected in here:
         manager.remove(connected)
     assert (len(manager), manager.user_count, manager.category_count) == (0, 0, 0)
-    assert list(manager) == manager.users() == []
+    assert (list(manager), manager.users()) == ([], [])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pushserver.core.categories import Categories
 from pushserver.delivery.feed import READ_AT_ONCE
 from pushserver.stores.feed_entry import Kick
 from tests.client import Client
@@ -30,7 +31,7 @@ async def pod_and_alice(redis_server: RedisServer) -> AsyncIterator[tuple[Pod, C
         yield pod, client
 
 
-async def tell(pod: Pod, message_id: str, target: dict[str, tuple[str, ...]], **options: Any) -> None:
+async def tell(pod: Pod, message_id: str, target: Categories, **options: Any) -> None:
     await pod.app.publisher.publish(to_categories(message_id, target, **options))
 
 

@@ -8,7 +8,6 @@ import time
 import pytest
 
 from pushserver.core.errors import StoreRefusedError, StoreUnavailableError
-from pushserver.delivery import retry
 from pushserver.delivery.retry import until_stored, when_redis_answers
 
 
@@ -22,7 +21,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         made.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr(retry.asyncio, "sleep", pause)
+    monkeypatch.setattr("pushserver.delivery.retry.asyncio.sleep", pause)
     return made
 
 

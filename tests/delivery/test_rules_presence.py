@@ -46,10 +46,10 @@ class Story:
     def boot(self, user: str = "alice", pod: str = "pod-1") -> int | None:
         """The boot in a presence field; None if there is none."""
         field = self.redis.hget(f"ps:presence:{{{user}}}", f"{user}:{pod}")
-        return None if field is None else int(field.split('"boot":')[1].split(",")[0])
+        return None if field is None else int(str(field).split('"boot":')[1].split(",")[0])
 
     def indexed(self, pod: str = "pod-1") -> set[str]:
-        return set(self.redis.hkeys(f"ps:pod-users:{{{pod}}}"))
+        return {str(user) for user in self.redis.hkeys(f"ps:pod-users:{{{pod}}}")}
 
     def lease(self, pod: str = "pod-1") -> int | None:
         """The boot that holds a lease; None if nobody does."""

@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from pushserver.delivery import slices
 from pushserver.delivery.slices import SLICE, in_slices
 
 
@@ -45,7 +44,7 @@ async def test_what_weighs_more_takes_the_place_of_as_many(monkeypatch: pytest.M
         passed.append(len(done))
         await turn(seconds)
 
-    monkeypatch.setattr(slices.asyncio, "sleep", counted)
+    monkeypatch.setattr("pushserver.delivery.slices.asyncio.sleep", counted)
     done: list[int] = []
     weights = [SLICE - 1, 1, SLICE, 3 * SLICE, 0, 1, 1]
     async for item in in_slices(weights, lambda weight: weight):

@@ -14,7 +14,7 @@ from pushserver.delivery.tasks import Tasks
 @pytest.mark.gen_test
 async def test_a_task_is_kept_until_it_has_ended() -> None:
     tasks, over = Tasks(Metrics()), asyncio.Event()
-    task = tasks.spawn(over.wait(), "waits")  # type: ignore[arg-type]
+    task = tasks.spawn(over.wait(), "waits")
     assert len(tasks) == 1
     assert task.get_name() == "waits"
     over.set()
@@ -81,7 +81,8 @@ async def test_close_ends_also_when_what_is_cancelled_begins_anew_over_and_over(
 @pytest.mark.gen_test
 async def test_close_ends_also_when_a_cancellation_is_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pushserver.delivery.tasks.CANCEL_EVERY_S", 0.05)
-    tasks, swallowed = Tasks(Metrics()), []
+    tasks = Tasks(Metrics())
+    swallowed: list[int] = []
 
     async def goes_on() -> None:
         while True:

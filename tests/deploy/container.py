@@ -67,8 +67,8 @@ class Container:
         mount = f'mount -t tmpfs -o "$(stat --format=uid=%u,gid=%g {path})" none {path}'
         self._process = image.where.start(
             *("unshare", "--pid", "--mount", "--fork", "--kill-child", "sh", "-ec"),
-            *(f'{mount if volume else ":"} && exec "$@"', "sh", "chroot", image.root, "setpriv", *rights),
-            *("env", "-i", *variables, *inside),
+            *(f'{mount if volume else ":"} && exec "$@"', "sh", "chroot", str(image.root)),
+            *("setpriv", *rights, "env", "-i", *variables, *inside),
         )
 
     def terminate(self) -> None:

@@ -44,7 +44,7 @@ PUBSUB = {
 
 
 @pytest.mark.parametrize("more", [{}, PUBSUB], ids=["stream", "pubsub"])
-def test_the_settings_of_every_service_stop_no_start(compose: dict[str, Any], more: dict[str, str]):
+def test_the_settings_of_every_service_stop_no_start(compose: dict[str, Any], more: dict[str, str]) -> None:
     assert set(ours(compose)) == {"pod-1", "pod-2", "consumer"}
     for service in ours(compose).values():
         settings = loaded(filled_in(service["environment"], {**EXAMPLES, **more}))
@@ -56,21 +56,21 @@ def test_the_settings_of_every_service_stop_no_start(compose: dict[str, Any], mo
 
 
 @pytest.mark.parametrize("missing", ["PUSHSERVER_AUTH__SECRET", "PUSHSERVER_ADMIN__API_KEYS"])
-def test_nothing_starts_without_the_secrets(compose: dict[str, Any], missing: str):
+def test_nothing_starts_without_the_secrets(compose: dict[str, Any], missing: str) -> None:
     given = {name: value for name, value in EXAMPLES.items() if name != missing}
     for service in ours(compose).values():
         with pytest.raises(AssertionError, match=missing):
             filled_in(service["environment"], given)
 
 
-def test_no_secret_stands_in_the_file(compose: dict[str, Any]):
+def test_no_secret_stands_in_the_file(compose: dict[str, Any]) -> None:
     environments = [service.get("environment", {}) for service in compose["services"].values()]
     for environment in environments:
         for name in environment.keys() & secret_settings():
             assert "${" in environment[name] or environment[name] == "redis://valkey:6379", name
 
 
-def test_pods_run_as_the_image_is_meant_to(compose: dict[str, Any]):
+def test_pods_run_as_the_image_is_meant_to(compose: dict[str, Any]) -> None:
     for service in ours(compose).values():
         assert service["read_only"]
         assert service["tmpfs"] == ["/tmp"]
@@ -80,7 +80,7 @@ def test_pods_run_as_the_image_is_meant_to(compose: dict[str, Any]):
     assert compose["services"]["consumer"]["volumes"] == ["exposures:/data"]
 
 
-def test_valkey_keeps_what_it_was_given(compose: dict[str, Any]):
+def test_valkey_keeps_what_it_was_given(compose: dict[str, Any]) -> None:
     command = compose["services"]["valkey"]["command"]
     options = dict(zip(command[1::2], command[2::2], strict=True))
     assert options["--appendonly"] == "yes"
@@ -89,7 +89,7 @@ def test_valkey_keeps_what_it_was_given(compose: dict[str, Any]):
     assert "ports" not in compose["services"]["valkey"]
 
 
-def test_nginx_finds_the_pods_where_they_are_and_is_believed(compose: dict[str, Any]):
+def test_nginx_finds_the_pods_where_they_are_and_is_believed(compose: dict[str, Any]) -> None:
     services = compose["services"]
     at = {name: services[name]["networks"]["inner"]["ipv4_address"] for name in ("pod-1", "pod-2", "nginx")}
     named = re.findall(r"^ +server (\d\S+)", (CONF / "nginx.conf").read_text(), re.MULTILINE)
@@ -99,12 +99,12 @@ def test_nginx_finds_the_pods_where_they_are_and_is_believed(compose: dict[str, 
         assert settings.proxy.trusted == (at["nginx"],)
 
 
-def test_every_image_from_elsewhere_has_a_tag(compose: dict[str, Any]):
+def test_every_image_from_elsewhere_has_a_tag(compose: dict[str, Any]) -> None:
     others = {it["image"] for it in compose["services"].values()} - {"pushserver"}
     assert all(re.search(r":[\w.]+$", image) and not image.endswith(":latest") for image in others)
 
 
-def test_everything_that_is_named_is_defined(compose: dict[str, Any]):
+def test_everything_that_is_named_is_defined(compose: dict[str, Any]) -> None:
     services = compose["services"]
     for service in services.values():
         assert set(service["networks"]) <= set(compose["networks"])

@@ -71,7 +71,7 @@ def files_of_the_project() -> list[str]:
     return [*kept, *package, "tests/conftest.py"]
 
 
-def test_a_builder_is_sent_the_package_and_nothing_else(tmp_path: Path):
+def test_a_builder_is_sent_the_package_and_nothing_else(tmp_path: Path) -> None:
     files = [*files_of_the_project(), ".env", "pushserver/.secret", "pushserver/__pycache__/server.pyc"]
     rules = (REPOSITORY / ".dockerignore").read_text()
     wanted = [
@@ -89,7 +89,7 @@ def test_a_builder_is_sent_the_package_and_nothing_else(tmp_path: Path):
     assert sent == set(wanted) - others
 
 
-def test_the_image_says_what_it_is_and_runs_as_nobody_in_particular(parsed: list[Stage]):
+def test_the_image_says_what_it_is_and_runs_as_nobody_in_particular(parsed: list[Stage]) -> None:
     builder, image = parsed
     assert builder.base == image.base
     assert image.base.startswith("python:3.")
@@ -104,12 +104,14 @@ def test_the_image_says_what_it_is_and_runs_as_nobody_in_particular(parsed: list
     assert not any("SECRET" in name or "URL" in name or "KEY" in name for name in image.pairs("ENV"))
 
 
-def test_nothing_is_downloaded_or_compiled_in_the_image_itself(parsed: list[Stage]):
+def test_nothing_is_downloaded_or_compiled_in_the_image_itself(parsed: list[Stage]) -> None:
     steps = [rest for name, rest in parsed[-1].steps if name == "RUN"]
     assert not any(tool in step for step in steps for tool in ("pip", "apt", "curl", "gcc"))
 
 
-def test_a_start_without_settings_is_refused_and_names_all_that_is_missing(start: Callable[..., Container]):
+def test_a_start_without_settings_is_refused_and_names_all_that_is_missing(
+    start: Callable[..., Container],
+) -> None:
     code, output = start().ended()
     assert code == 2, output
     assert output.splitlines() == [
@@ -120,7 +122,7 @@ def test_a_start_without_settings_is_refused_and_names_all_that_is_missing(start
 
 
 @pytest.mark.parametrize("missing", ["PUSHSERVER_REDIS__URL", "PUSHSERVER_AUTH__SECRET"])
-def test_a_start_with_half_of_it_names_the_other_half(start: Callable[..., Container], missing: str):
+def test_a_start_with_half_of_it_names_the_other_half(start: Callable[..., Container], missing: str) -> None:
     given = {name: value for name, value in SETTINGS.items() if name != missing}
     code, output = start(**given).ended()
     assert code == 2, output
@@ -131,7 +133,7 @@ def test_a_start_with_half_of_it_names_the_other_half(start: Callable[..., Conta
 @pytest.mark.usefixtures("redis")
 def test_it_serves_from_a_read_only_root_as_its_user_and_drains_on_sigterm(
     image: Image, start: Callable[..., Container]
-):
+) -> None:
     pod = start(**SETTINGS)
     pod.says('"pod.started"')
     assert pod.is_healthy()
@@ -145,7 +147,7 @@ def test_it_serves_from_a_read_only_root_as_its_user_and_drains_on_sigterm(
     assert "Traceback" not in output
 
 
-def test_a_start_that_waits_for_redis_ends_on_sigterm(start: Callable[..., Container]):
+def test_a_start_that_waits_for_redis_ends_on_sigterm(start: Callable[..., Container]) -> None:
     """It is process 1, which the kernel sends nothing that it has no handler for."""
     pod = start(**{**SETTINGS, "PUSHSERVER_REDIS__URL": "redis://127.0.0.1:6380"})
     pod.says('"redis.awaited"')
@@ -154,7 +156,7 @@ def test_a_start_that_waits_for_redis_ends_on_sigterm(start: Callable[..., Conta
     assert code == 143, output
 
 
-def test_it_can_write_nowhere_but_in_tmp_and_volumes(image: Image):
+def test_it_can_write_nowhere_but_in_tmp_and_volumes(image: Image) -> None:
     script = "touch /tmp/x && ! touch /x && ! touch /data/x && ! touch /opt/pushserver/x && id -u && id -g"
     user, _, group = image.stage.last("USER").partition(":")
     code, output = Container(image, ["sh", "-c", script], {}).ended()
@@ -163,7 +165,9 @@ def test_it_can_write_nowhere_but_in_tmp_and_volumes(image: Image):
 
 
 @pytest.mark.usefixtures("redis")
-def test_a_consumer_with_sqlite_needs_a_volume_and_no_more(image: Image, start: Callable[..., Container]):
+def test_a_consumer_with_sqlite_needs_a_volume_and_no_more(
+    image: Image, start: Callable[..., Container]
+) -> None:
     consumer = start("consume", volume=image.stage.last("WORKDIR"), **SETTINGS)
     consumer.says('"consume.started"')
     assert consumer.is_healthy(port="8002")

@@ -30,7 +30,7 @@ def queries() -> list[str]:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_every_metric_that_is_asked_for_is_shown_by_a_pod(redis_server: RedisServer):
+async def test_every_metric_that_is_asked_for_is_shown_by_a_pod(redis_server: RedisServer) -> None:
     async with running_pod(settings(redis_server.url)) as pod:
         url = f"http://127.0.0.1:{pod.server.admin_port}/metrics"
         text = await to_thread(lambda: urllib.request.urlopen(url, timeout=5).read().decode())
@@ -51,14 +51,14 @@ def label_names() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("query", queries())
-def test_every_label_that_is_asked_for_is_one_of_the_metric(query: str):
+def test_every_label_that_is_asked_for_is_one_of_the_metric(query: str) -> None:
     known = label_names()
     asked = named(query)
     own = {metric: known.get(metric, set()) for metric in asked.metrics}
     for metric, labels in asked.metrics.items():
         assert labels.keys() <= own[metric] | OF_PROMETHEUS, metric
-    for labels in own.values():
-        assert asked.grouped <= labels | OF_PROMETHEUS
+    for names in own.values():
+        assert asked.grouped <= names | OF_PROMETHEUS
 
 
 def values_asked_for(label: str) -> set[str]:
@@ -66,7 +66,7 @@ def values_asked_for(label: str) -> set[str]:
     return {value for labels in matchers for value in labels.get(label, ()) if not value.startswith("$")}
 
 
-def test_kinds_of_errors_are_those_that_there_are():
+def test_kinds_of_errors_are_those_that_there_are() -> None:
     kinds = {kind for *_, kind in faults._TABLE} | {kind for _, kind in faults._BY_CODE.values()}
     assert values_asked_for("kind") <= kinds
     assert values_asked_for("job") <= {"pushserver", "pushserver-consumer"}
@@ -74,7 +74,7 @@ def test_kinds_of_errors_are_those_that_there_are():
 
 
 @pytest.mark.parametrize("label", ["result", "where"])
-def test_values_are_those_that_the_program_gives(label: str):
+def test_values_are_those_that_the_program_gives(label: str) -> None:
     """Each is written out somewhere in it."""
     source = "".join(path.read_text() for path in (REPOSITORY / "pushserver").rglob("*.py"))
     assert values_asked_for(label)

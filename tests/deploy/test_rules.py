@@ -155,22 +155,22 @@ def case(name: str, rule: dict[str, Any], story: Story, *, fires: bool) -> dict[
     }
 
 
-def test_prometheus_reads_the_rules():
+def test_prometheus_reads_the_rules() -> None:
     assert f"{len(alerts())} rules found" in promtool("check", "rules", RULES)
 
 
-def test_prometheus_is_told_of_the_jobs_that_the_rules_ask_for():
+def test_prometheus_is_told_of_the_jobs_that_the_rules_ask_for() -> None:
     promtool("check", "config", "--syntax-only", RULES.with_name("prometheus.yaml"))
     told = yaml.safe_load(RULES.with_name("prometheus.yaml").read_text())
     assert told["rule_files"] == [RULES.name]
     assert {job["job_name"] for job in told["scrape_configs"]} == {"pushserver", "pushserver-consumer"}
 
 
-def test_every_alert_has_its_story():
+def test_every_alert_has_its_story() -> None:
     assert STORIES.keys() == alerts().keys()
 
 
-def test_every_alert_fires_when_it_should_and_only_then(tmp_path: Path):
+def test_every_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
     rules = alerts()
     tests = [
         case(it, rules[it], story, fires=it_does)
@@ -183,7 +183,7 @@ def test_every_alert_fires_when_it_should_and_only_then(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", alerts())
-def test_an_alert_says_what_it_is_and_where_to_read_on(name: str):
+def test_an_alert_says_what_it_is_and_where_to_read_on(name: str) -> None:
     rule = alerts()[name]
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert rule["annotations"]["summary"]
@@ -193,6 +193,6 @@ def test_an_alert_says_what_it_is_and_where_to_read_on(name: str):
     assert name in headings
 
 
-def test_no_alert_is_explained_that_is_none():
+def test_no_alert_is_explained_that_is_none() -> None:
     text = (REPOSITORY / "docs" / "alerts.md").read_text()
     assert set(re.findall(r"^### (\w+)$", text, re.MULTILINE)) == alerts().keys()

@@ -55,7 +55,7 @@ def systemd_analyze() -> str:
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_systemd_finds_nothing_wrong(name: str, tmp_path: Path):
+def test_systemd_finds_nothing_wrong(name: str, tmp_path: Path) -> None:
     """With the program at hand in the place of the one that is to be installed."""
     analyze = systemd_analyze()
     program = Path(sys.executable).with_name("pushserver")
@@ -77,7 +77,7 @@ def test_systemd_finds_nothing_wrong(name: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_hardly_anything_is_left_to_a_process_that_is_taken_over(name: str):
+def test_hardly_anything_is_left_to_a_process_that_is_taken_over(name: str) -> None:
     security = subprocess.run(
         [systemd_analyze(), "security", "--offline=true", "--threshold=25", CONF / "systemd" / name],
         capture_output=True,
@@ -89,14 +89,14 @@ def test_hardly_anything_is_left_to_a_process_that_is_taken_over(name: str):
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_it_runs_a_command_of_the_program(name: str):
+def test_it_runs_a_command_of_the_program(name: str) -> None:
     (start,) = unit(name)["ExecStart"]
     program, command = start.split()
     assert program == PROGRAM
     assert command in COMMANDS
 
 
-def test_pods_of_one_host_share_no_port():
+def test_pods_of_one_host_share_no_port() -> None:
     one, two = settings(POD, "1"), settings(POD, "2")
     assert not one.development
     ports = [one.server.port, one.admin.port, two.server.port, two.admin.port]
@@ -107,25 +107,25 @@ def test_pods_of_one_host_share_no_port():
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_systemd_is_more_patient_than_the_drain_takes(name: str):
+def test_systemd_is_more_patient_than_the_drain_takes(name: str) -> None:
     assert float(unit(name)["TimeoutStopSec"][0]) > settings(name).drain.timeout_s
 
 
-def test_a_pod_whose_name_was_taken_over_does_not_come_back():
+def test_a_pod_whose_name_was_taken_over_does_not_come_back() -> None:
     assert str(EXIT_TAKEN_OVER) in unit(POD)["RestartPreventExitStatus"][0].split()
     assert unit(POD)["Restart"] == ["on-failure"]
 
 
-def test_there_are_descriptors_for_all_connections():
+def test_there_are_descriptors_for_all_connections() -> None:
     assert int(unit(POD)["LimitNOFILE"][0]) > settings(POD).server.max_connections
 
 
-def test_the_consumer_may_write_where_its_database_is():
+def test_the_consumer_may_write_where_its_database_is() -> None:
     url = next(word for word in unit(CONSUMER)["Environment"] if "DATABASE_URL" in word).partition("=")[2]
     assert f"/var/lib/{unit(CONSUMER)['StateDirectory'][0]}/" in url
     assert unit(CONSUMER)["WorkingDirectory"] == ["/var/lib/" + unit(CONSUMER)["StateDirectory"][0]]
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_secrets_come_from_a_file_of_their_own(name: str):
+def test_secrets_come_from_a_file_of_their_own(name: str) -> None:
     assert unit(name)["EnvironmentFile"] == ["/etc/pushserver/secrets.env"]

@@ -85,7 +85,7 @@ def entries(table: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(page, start) for page, starts in table.items() for start in starts if page in pages()]
 
 
-def test_every_block_is_tried_or_has_its_reason():
+def test_every_block_is_tried_or_has_its_reason() -> None:
     known = [entry for table in (TYPED, RUN_ELSEWHERE, NOT_RUN) for entry in entries(table)]
     strays = [
         str(one)
@@ -99,7 +99,7 @@ def test_every_block_is_tried_or_has_its_reason():
 
 
 @pytest.mark.parametrize("table", [TYPED, RUN_ELSEWHERE, NOT_RUN])
-def test_nothing_is_listed_that_is_no_longer_there(table: Mapping[str, Any]):
+def test_nothing_is_listed_that_is_no_longer_there(table: Mapping[str, Any]) -> None:
     gone = [
         (page, start)
         for page, start in entries(table)
@@ -108,14 +108,14 @@ def test_nothing_is_listed_that_is_no_longer_there(table: Mapping[str, Any]):
     assert gone == []
 
 
-def test_who_is_said_to_run_a_block_exists():
+def test_who_is_said_to_run_a_block_exists() -> None:
     for page, start in entries(RUN_ELSEWHERE):
         runner = ROOT / RUN_ELSEWHERE[page][start]
         assert page in runner.read_text(), runner
 
 
 @pytest.mark.parametrize("one", [one for one in ALL if is_toml(one)], ids=str)
-def test_settings_on_the_pages_are_settings(one: Block, tmp_path: Path):
+def test_settings_on_the_pages_are_settings(one: Block, tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     text = one.text.replace('"..."', f'"{"x" * 32}"')
     file.write_text(text)
@@ -125,7 +125,7 @@ def test_settings_on_the_pages_are_settings(one: Block, tmp_path: Path):
         assert all(read.origin_of(section, name) == f"file {file}" for name in values)
 
 
-def test_yaml_and_json_on_the_pages_can_be_read():
+def test_yaml_and_json_on_the_pages_can_be_read() -> None:
     for one in ALL:
         if is_yaml(one):
             assert yaml.safe_load(one.text), one
@@ -133,13 +133,13 @@ def test_yaml_and_json_on_the_pages_can_be_read():
             json.loads(one.text)
 
 
-def test_python_on_the_pages_can_be_compiled():
+def test_python_on_the_pages_can_be_compiled() -> None:
     for one in ALL:
         if one.language == "python":
             compile(one.text, str(one), "exec")
 
 
-def test_javascript_on_the_pages_can_be_parsed(tmp_path: Path):
+def test_javascript_on_the_pages_can_be_parsed(tmp_path: Path) -> None:
     node = shutil.which("node")
     if node is None:
         pytest.skip("needs node")

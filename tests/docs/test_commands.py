@@ -35,7 +35,7 @@ def commands() -> Iterator[list[str]]:
                 yield list(lexer)
 
 
-def test_every_command_is_understood_by_the_program():
+def test_every_command_is_understood_by_the_program() -> None:
     found = list(commands())
     assert len(found) > 20
     for words in found:
@@ -45,14 +45,14 @@ def test_every_command_is_understood_by_the_program():
             pytest.fail(f"{words} is no command")
 
 
-def test_every_setting_that_a_command_is_given_is_one():
+def test_every_setting_that_a_command_is_given_is_one() -> None:
     flags = {flag for one in blocks() for flag in re.findall(r"--set[ =](\S+=\S+)", one.text)}
     assert len(flags) >= 6
     for flag in flags:
         load("", [flag], ENVIRON)
 
 
-def test_every_file_that_a_page_names_is_there():
+def test_every_file_that_a_page_names_is_there() -> None:
     named = {(page, path) for page in pages() for path in PATHS.findall((ROOT / page).read_text())}
     assert len(named) > 30
     assert {(page, path) for page, path in named if not (ROOT / path).exists()} == set()

@@ -27,7 +27,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_every_link_within_the_repository_leads_somewhere():
+def test_every_link_within_the_repository_leads_somewhere() -> None:
     broken = []
     for page, target in links():
         if re.match(r"https?://", target):
@@ -39,12 +39,12 @@ def test_every_link_within_the_repository_leads_somewhere():
     assert broken == []
 
 
-def test_the_readme_leads_to_every_page():
+def test_the_readme_leads_to_every_page() -> None:
     named = {target.partition("#")[0] for page, target in links() if page == "README.md"}
     assert set(pages()) - {"README.md"} - named == set()
 
 
-def test_no_line_is_longer_than_a_screen():
+def test_no_line_is_longer_than_a_screen() -> None:
     inside = {(one.page, one.line + at) for one in blocks() for at in range(len(one.text.splitlines()))}
     long = [
         f"{page}:{number} {len(line)}"
@@ -55,7 +55,7 @@ def test_no_line_is_longer_than_a_screen():
     assert long == []
 
 
-def test_no_line_of_a_block_has_to_be_scrolled_for():
+def test_no_line_of_a_block_has_to_be_scrolled_for() -> None:
     long = [
         f"{one} {len(line)}" for one in blocks() for line in one.text.splitlines() if len(line) > WIDTH + 20
     ]

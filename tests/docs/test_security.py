@@ -22,12 +22,12 @@ def names_in(file: str) -> set[str]:
     return {function.name for function in functions if function.name.startswith("test_")}
 
 
-def test_every_test_that_is_named_exists():
+def test_every_test_that_is_named_exists() -> None:
     assert len(NODES) > 100
     assert [f"{file}::{name}" for file, name in NODES if name not in names_in(file)] == []
 
 
-def test_every_promise_names_a_test():
+def test_every_promise_names_a_test() -> None:
     promises = dict(PROMISE.findall(PAGE))
     assert len(promises) > 30
     without = {title for title, text in promises.items() if "::test_" not in text}

@@ -9,12 +9,12 @@ ROOT = Path(__file__).parents[2]
 COMMAND = ".venv/bin/python scripts/settings_page.py"
 
 
-def test_the_page_of_settings_is_what_the_program_and_its_file_say():
+def test_the_page_of_settings_is_what_the_program_and_its_file_say() -> None:
     made = runpy.run_path(str(ROOT / "scripts/settings_page.py"))["page"]()
     assert (ROOT / "docs/settings.md").read_text() == made, f"run {COMMAND}"
 
 
-def test_every_setting_is_on_it_once_with_its_default_and_unit():
+def test_every_setting_is_on_it_once_with_its_default_and_unit() -> None:
     rows = [line for line in (ROOT / "docs/settings.md").read_text().splitlines() if line.startswith("| `")]
     assert sum(row.startswith("| `jwks_refresh_s` | number, 1 to 86400 | `300` | s | |") for row in rows) == 1
     assert sum(row.startswith('| `secret` | text, secret | `""` | | yes |') for row in rows) == 1

@@ -70,7 +70,7 @@ def number(text: str) -> float:
 
 
 @pytest.mark.parametrize("row", FIGURES)
-def test_a_cost_that_is_named_elsewhere_is_the_measured_one(row: str):
+def test_a_cost_that_is_named_elsewhere_is_the_measured_one(row: str) -> None:
     performance = (ROOT / "docs/performance.md").read_text()
     found = re.search(rf"^\| {re.escape(row)} \| ([^|]+) \|", performance, re.MULTILINE)
     assert found, "no such figure any more"

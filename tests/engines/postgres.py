@@ -50,9 +50,9 @@ class Postgres:
         self._process: subprocess.Popen[bytes] | None = None
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `remove`
         self.port = free_port()
-        self._user = {"user": _UNPRIVILEGED} if os.getuid() == 0 else {}
-        if self._user:
-            os.chown(self._folder, pwd.getpwnam(_UNPRIVILEGED).pw_uid, -1)
+        self._user = _UNPRIVILEGED if os.getuid() == 0 else None
+        if self._user is not None:
+            os.chown(self._folder, pwd.getpwnam(self._user).pw_uid, -1)
         self._make_cluster()
 
     def _make_cluster(self) -> None:
@@ -62,7 +62,7 @@ class Postgres:
             cwd=self._folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            **self._user,
+            user=self._user,
         )
 
     def url(self, database: str = "postgres") -> str:
@@ -79,7 +79,8 @@ class Postgres:
         """Start it and wait until it answers. Twice is once."""
         if self._process is not None:
             return
-        command = [self._programs / "postgres", "-D", self._data, "-p", str(self.port), "-k", self._folder]
+        command: list[str | Path] = [self._programs / "postgres", "-D", self._data]
+        command += ["-p", str(self.port), "-k", self._folder]
         # Nothing here outlives a power cut; killed, it loses nothing all the same.
         options = ["listen_addresses=127.0.0.1", "shared_buffers=64MB", "max_connections=30", "fsync=off"]
         self._process = subprocess.Popen(
@@ -89,7 +90,7 @@ class Postgres:
             stdout=self._output,
             stderr=self._output,
             start_new_session=True,
-            **self._user,
+            user=self._user,
         )
         give_up = time.monotonic() + START_WITHIN_S
         while not self._answers():

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import grpc
+import grpc  # type: ignore[import-untyped]  # grpcio ships no types
 import pytest
 from google.api_core.exceptions import GoogleAPICallError
 from google.pubsub_v1 import PublisherClient

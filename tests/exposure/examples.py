@@ -24,7 +24,7 @@ def exposure(  # noqa: PLR0917 - in the order of the table's columns
     message_id: str,
     source: Source,
     queued_at: int,
-    connection: str,
+    connection: bytes,
     pushed_at: int,
     confirmed_at: int,
     proof: Proof,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-import grpc.aio
+import grpc.aio  # type: ignore[import-untyped]  # grpcio ships no types
 from google.api_core.exceptions import AlreadyExists, DeadlineExceeded
 from google.pubsub_v1 import PublisherAsyncClient, SubscriberAsyncClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport

@@ -153,7 +153,7 @@ async def test_a_batch_that_is_too_much_for_the_database_goes_in_parts() -> None
             raise DatabaseError("timeout", "too many")
         return await take(events)
 
-    rig.keeper.take = takes_four_at_most  # type: ignore[method-assign]  # a slower one
+    rig.keeper.take = takes_four_at_most  # a slower one
     with capture_logs():
         async with rig.running():
             await eventually(lambda: len(rig.source.finished) == 11)

@@ -154,7 +154,7 @@ def descriptors() -> int:
 @pytest.mark.gen_test(timeout=60)
 async def test_descriptors_return_to_their_baseline(pubsub_emulator: PubSubEmulator) -> None:
     """gRPC closes its sockets in a thread of its own, a moment after the channel."""
-    baseline = None
+    baseline = 0
     for _ in range(20):
         sink = PubSubSink(PubSubTopic(new_topic(), emulator_host=pubsub_emulator.host), batch_ms=0)
         await sink.start()

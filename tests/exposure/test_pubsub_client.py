@@ -17,7 +17,7 @@ async def test_without_an_emulator_it_is_google_with_the_default_credentials(
 
     def default(scopes: tuple[str, ...]) -> tuple[AnonymousCredentials, str]:
         asked.append(scopes)
-        return AnonymousCredentials(), "project"  # type: ignore[no-untyped-call]
+        return AnonymousCredentials(), "project"
 
     monkeypatch.setattr(google.auth, "default", default)
     client = await connect_publisher("")

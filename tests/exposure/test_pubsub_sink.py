@@ -18,10 +18,11 @@ from tests.exposure.subscription import Subscription, new_topic
 SIZE = len(an_event("m-0").data) + MESSAGE_OVERHEAD
 
 
-class GatedTopic:
+class GatedTopic(PubSubTopic):
     """A topic whose requests wait until the test answers them, oldest first."""
 
     def __init__(self) -> None:
+        super().__init__("projects/p/topics/t", emulator_host="")
         self.requests: list[list[str]] = []
         self.gates: list[asyncio.Future[None]] = []
         self.arrived = asyncio.Event()

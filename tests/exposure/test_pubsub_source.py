@@ -82,7 +82,7 @@ async def test_what_is_published_is_received_once_it_is_finished(
         events = some_events(250)
         async with stage.source(metrics) as source:
             await stage.publisher.publish(events)
-            found = []
+            found: list[Delivery] = []
             while len(found) < 250:
                 batch = await source.receive()
                 assert len(batch) <= 100

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from google.api_core import exceptions as google_errors
@@ -195,7 +196,7 @@ async def test_no_credentials_are_refused_and_looked_for_again(waits: Waits) -> 
     publisher = ScriptedPublisher()
     missing = [DefaultCredentialsError("none")]
 
-    async def connect(emulator_host: str) -> object:
+    async def connect(emulator_host: str) -> Any:
         if missing:
             raise missing.pop()
         return publisher

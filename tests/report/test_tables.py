@@ -42,7 +42,7 @@ def test_the_table_is_aligned_and_ends_with_the_totals() -> None:
 
 
 def test_a_name_that_a_terminal_would_obey_is_escaped_and_a_long_one_cut() -> None:
-    hostile = [Figures("vip=\x1b[2J" + "x" * 200, *[1] * 4, 1, 1, 1, 1)]
+    hostile = [Figures("vip=\x1b[2J" + "x" * 200, 1, 1, 1, 1, 1, 1, 1, 1)]
     text = as_table("category", hostile, TOTALS)
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) < 160
@@ -65,7 +65,7 @@ def test_json_has_groups_and_totals() -> None:
 
 
 def test_times_are_told_as_times() -> None:
-    bucket = [Figures("1700000000000", *[1] * 4, 1, 1, 1, 1)]
+    bucket = [Figures("1700000000000", 1, 1, 1, 1, 1, 1, 1, 1)]
     assert json.loads(as_json("time", bucket, TOTALS))["groups"][0]["group"] == "2023-11-14 22:13 UTC"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from tornado.ioloop import IOLoop
@@ -26,7 +27,7 @@ def metrics() -> Metrics:
 def commands(request: pytest.FixtureRequest, io_loop: IOLoop, metrics: Metrics) -> Iterator[Commands]:
     """Commands to an engine that is empty; parametrized with `REAL` (indirect), to a real one."""
     if request.param == "fakeredis":
-        client = FakeRedis()
+        client: Any = FakeRedis()  # which looks like a client
     else:
         engine = request.getfixturevalue(request.param)
         url = engine.connection_url if request.param == "valkey" else engine.url

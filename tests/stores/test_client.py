@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -201,7 +202,7 @@ async def test_the_map_of_a_cluster_is_not_waited_for_longer(redis_cluster: Redi
 
 @pytest.mark.gen_test
 async def test_no_more_connections_are_opened_than_allowed(redis_server: RedisServer) -> None:
-    client = connect(redis_server.url, timeout_ms=2000, max_connections=2)
+    client: Any = connect(redis_server.url, timeout_ms=2000, max_connections=2)
     with redis_server.client() as redis:
         before = len(redis.client_list())
         sent = [client.execute_command("ECHO", str(number)) for number in range(20)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pushserver.core.categories import KINDS, parse_categories
+from pushserver.core.categories import KINDS, Categories, parse_categories
 from pushserver.core.jsontext import dump
 from pushserver.core.names import check_username
 from pushserver.stores.feed_entry import (
@@ -138,7 +138,8 @@ def test_what_is_no_entry_is_nothing(flat: list[str]) -> None:
 
 
 def test_a_target_of_no_kind_means_everyone_and_is_told_from_none() -> None:
-    for target in ({}, None):
+    targets: tuple[Categories | None, ...] = ({}, None)
+    for target in targets:
         entry = decode(stored(encode(Push("m-1", b"x", [], target))))
         assert isinstance(entry, Push)
         assert entry.categories == target

@@ -252,7 +252,7 @@ async def test_a_read_waits_for_the_next_entry_and_not_for_ever(log: LogStore) -
     assert [entry.message_id for entry in entries] == ["m-1"]
 
 
-FOREIGN = [
+FOREIGN: list[list[str | bytes]] = [
     ["x", "y"],
     ["id", "m-1"],
     ["to", "{}"],

@@ -221,9 +221,10 @@ async def test_what_the_engine_refused_keeps_its_own_error(redis_pair: RedisPair
     async with commands_of(redis_pair.url, timeout_ms=1000, durability="replica") as commands:
         await commands.call("SET", "inbox:{u}", "no list")
         redis_pair.replica.freeze()
-        refused, broken = await asyncio.gather(
+        answers = await asyncio.gather(
             append(commands, "u", "1"), append(commands, "v", "1"), return_exceptions=True
         )
+    refused, broken = answers
     assert isinstance(refused, StoreRefusedError)
     assert isinstance(broken, StoreUnavailableError)
     assert (refused.kind, broken.kind) == ("error", "durability")

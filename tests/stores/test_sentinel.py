@@ -171,7 +171,7 @@ async def test_no_more_connections_are_opened_than_allowed_and_none_is_refused(
     redis_sentinels: RedisSentinels,
 ) -> None:
     """redis-py's own pool for a service raises when all are in use."""
-    client = connect(redis_sentinels.url, timeout_ms=2000, max_connections=2)
+    client: Any = connect(redis_sentinels.url, timeout_ms=2000, max_connections=2)
     with redis_sentinels.master().client() as redis:
         before = len(redis.client_list())
         sent = [client.execute_command("ECHO", str(number)) for number in range(50)]
@@ -202,7 +202,7 @@ class Load:
             count += 1
             message = f"{number}-{count}"
             keys = [f"{key}:{{u}}" for key in ("inbox", "seq", "seen", "missed", "presence", "gone")]
-            args = [message, 1_000_000, 1000, 600, 1_000_000, 1000, 1000, 1000]
+            args: list[str | int] = [message, 1_000_000, 1000, 600, 1_000_000, 1000, 1000, 1000]
             if await self._did(self._commands.publish("inbox_append", keys, args)):
                 self.published.append(message)
 
@@ -256,7 +256,7 @@ def written_to(server: RedisServer) -> int | None:
     if role[0] != "master":
         return None
     writes = ("cmdstat_incr", "cmdstat_eval", "cmdstat_evalsha")
-    return sum(stats[name]["calls"] for name in writes if name in stats)
+    return sum(int(stats[name]["calls"]) for name in writes if name in stats)
 
 
 def refused_writes(server: RedisServer) -> int:

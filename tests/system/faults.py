@@ -59,10 +59,10 @@ class Faults:
 
     def deck(self, *, shared: bool = False) -> list[Fault]:
         """Every kind of fault once, in any order; `shared`: one server and a cluster have some kinds each."""
-        of_redis = [self.redis_hung, self.redis_restarted]
-        of_one = [self.drained, self.taken_over, self.frozen, self.cut, self.delayed]
+        of_redis: list[Fault] = [self.redis_hung, self.redis_restarted]
+        of_one: list[Fault] = [self.drained, self.taken_over, self.frozen, self.cut, self.delayed]
         # These are about many keys, which a cluster has on different nodes.
-        of_many = [self.killed, self.reaped_late, self.parted, self.lost]
+        of_many: list[Fault] = [self.killed, self.reaped_late, self.parted, self.lost]
         kinds = of_one + of_many
         if shared:
             kinds = of_one if len(self._engine.nodes) == 1 else of_many

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from pushserver.core.close_codes import CloseCode
 from tests.client import Client, Closed, Refused
 from tests.pod import eventually
-from tests.pod_process import PodProcess
 from tests.system.history import History, Line
 
-__all__ = ["Bystander", "Faithful", "Listener", "listen"]
+__all__ = ["Bystander", "Entrance", "Faithful", "Listener", "listen"]
+
+
+class Entrance(Protocol):
+    """Where clients connect: a pod, or a proxy before pods."""
+
+    async def connect(self, user: str, **options: Any) -> Client:
+        """Connect as `user`. Raises `Refused` or `OSError`."""
 
 
 class Listener:
@@ -80,7 +86,7 @@ class Listener:
 
 
 async def listen(
-    pod: PodProcess, user: str, history: History, *, pongs: bool = True, **options: Any
+    pod: Entrance, user: str, history: History, *, pongs: bool = True, **options: Any
 ) -> Listener:
     """Connect and listen. Raises `Refused` or `OSError`; `options` as of `PodProcess.connect`."""
     line = history.line(user, time.monotonic())
@@ -94,7 +100,7 @@ class Faithful:
 
     COMES_BACK = (None, CloseCode.GOING_AWAY, CloseCode.SERVICE_RESTART, CloseCode.NO_PROGRESS)
 
-    def __init__(self, user: str, history: History, pods: Callable[[], list[PodProcess]]) -> None:
+    def __init__(self, user: str, history: History, pods: Callable[[], Sequence[Entrance]]) -> None:
         self.user = user
         self._history = history
         self._pods = pods

@@ -77,7 +77,7 @@ class Proxied:
         """A message to each arrives."""
         for user, one in zip(users, by, strict=True):
             message_id = await self.stage.backend.send(user)
-            await eventually(lambda one=one, message_id=message_id: message_id in one.received)
+            await eventually(lambda one=one, message_id=message_id: message_id in one.received)  # type: ignore[misc]  # mypy infers no lambda with a default
 
     async def users_move_on(self, end: Callable[[PodProcess], None]) -> PodProcess:
         """Users of both pods; one of the pods ends, and is the answer.

@@ -14,7 +14,7 @@ from tests.pod_process import LEASE_MS, PodProcess, PodProcesses, pod_processes
 from tests.system.backend import Backend, backend
 from tests.system.checker import check
 from tests.system.history import History
-from tests.system.listener import Bystander, Faithful, Listener, listen
+from tests.system.listener import Bystander, Entrance, Faithful, Listener, listen
 
 __all__ = ["BUSY_S", "LEASE_S", "Stage", "meanwhile", "stage", "together"]
 
@@ -79,19 +79,19 @@ class Stage:
 
     # -- clients
 
-    async def listen(self, pod: PodProcess, user: str, **options: Any) -> Listener:
+    async def listen(self, pod: Entrance, user: str, **options: Any) -> Listener:
         """A client of that user. `options` as of `listen`."""
         listener = await listen(pod, user, self.history, **options)
         self.clients.append(listener)
         return listener
 
-    async def connect(self, pod: PodProcess, user: str, **options: Any) -> Client:
+    async def connect(self, pod: Entrance, user: str, **options: Any) -> Client:
         """A client of that user that nobody reads. `options` as of `PodProcess.connect`."""
         client = await pod.connect(user, **options)
         self._raw.append(client)
         return client
 
-    async def live(self, pod: PodProcess, user: str, **options: Any) -> Listener:
+    async def live(self, pod: Entrance, user: str, **options: Any) -> Listener:
         """A client of that user who is caught up."""
         listener = await self.listen(pod, user, **options)
         await eventually(lambda: listener.live)
@@ -103,7 +103,7 @@ class Stage:
         self.clients.append(bystander)
         return bystander
 
-    def faithful(self, user: str, *pods: PodProcess) -> Faithful:
+    def faithful(self, user: str, *pods: Entrance) -> Faithful:
         """A user who always comes back."""
         faithful = Faithful(user, self.history, lambda: list(pods))
         self.clients.append(faithful)

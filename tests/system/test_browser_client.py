@@ -177,10 +177,13 @@ async def test_a_token_that_is_over_is_not_tried_again(valkey: ValkeyServer, bro
     """As after an outage that was longer than its life; the server would take it for its leeway's time."""
     asked: list[int] = []
     async with serving_pages(valkey) as pod:
+
+        def new_token() -> str:
+            asked.append(1)
+            return pod.token("alice", 600)
+
         await browser.clock.install()
-        client = await page_client(
-            browser, pod.server.port, lambda: asked.append(1) or pod.token("alice", 600)
-        )
+        client = await page_client(browser, pod.server.port, new_token)
         await client.until("live")
         await client.page.clock.set_system_time(time.time() + 601)
         pod.app.sessions.end(next(iter(pod.app.manager.of("alice"))), CloseCode.SERVICE_RESTART, "")
@@ -192,9 +195,14 @@ async def test_a_token_that_is_over_is_not_tried_again(valkey: ValkeyServer, bro
 
 @pytest.mark.gen_test
 async def test_a_new_token_that_is_refused_ends_it(valkey: ValkeyServer, browser: BrowserContext) -> None:
-    asked = []
+    asked: list[int] = []
+
+    def new_token() -> str:
+        asked.append(1)
+        return "no.such.token"
+
     async with serving_pages(valkey) as pod:
-        client = await page_client(browser, pod.server.port, lambda: asked.append(1) or "no.such.token")
+        client = await page_client(browser, pod.server.port, new_token)
         await client.until("closed")
         assert (await client.told("state"))[-1]["code"] == 4401
         assert len(asked) == 1
@@ -207,7 +215,7 @@ async def test_what_is_no_token_is_told_without_quoting_it(
     tokens = ["a b", "ü", "a,b", "x\r\ny"]
     async with serving_pages(valkey) as pod:
         for token in tokens:
-            client = await page_client(browser, pod.server.port, lambda token=token: token)
+            client = await page_client(browser, pod.server.port, lambda token=token: token)  # type: ignore[misc]  # mypy infers no lambda with a default
             await client.until("closed")
             (error,) = await client.told("error")
             assert (error["code"], error["message"]) == ("connect", "token is not of a token's characters")

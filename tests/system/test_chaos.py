@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ RECORD_S = 87_000
 """How long every message is on record, by default."""
 SLOW_S = 0.03
 """What every answer to the slow back end takes."""
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "pod": {"lease_ms": int(LEASE_S * 1000)},
     "redis": {"timeout_ms": int(TIMEOUT_S * 1000)},
     "limits": {"handshakes_per_s": 0, "connections_per_user": 100},

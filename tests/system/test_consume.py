@@ -14,6 +14,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -213,7 +214,11 @@ async def test_through_pubsub_every_delivery_is_stored_once(
     await made.close()
     exposure = {"sink": "pubsub", "topic": topic}
     consume = {"database_url": url, "batch_events": 50, "source": "pubsub", "subscription": subscription}
-    given = {"redis": {"url": any_engine.url}, "exposure": exposure, "consume": consume}
+    given: dict[str, dict[str, Any]] = {
+        "redis": {"url": any_engine.url},
+        "exposure": exposure,
+        "consume": consume,
+    }
     async with TcpProxy(pubsub_emulator.port) as proxy, stage(any_engine, exposure=exposure) as on:
         far = {"PUBSUB_EMULATOR_HOST": f"127.0.0.1:{proxy.port}"}
         with consumers(given, environ={"PUBSUB_EMULATOR_HOST": pubsub_emulator.host}) as team:

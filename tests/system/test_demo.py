@@ -45,7 +45,7 @@ async def get(pod: PodProcess, path: str, *more: tuple[str, str], host: str = ""
 async def test_only_the_page_itself_on_this_host_is_answered(tmp_path: Path) -> None:
     async with served(tmp_path) as pod:
         assert (await post(pod, TOKEN, ALICE)).status == 200
-        elsewhere = {
+        elsewhere: dict[str, dict[str, str | None]] = {
             "another site": {"origin": "http://evil.example"},
             "another port of this host": {"origin": "http://127.0.0.1:3000"},
             "the same name by another scheme": {"origin": f"https://127.0.0.1:{pod.port}"},

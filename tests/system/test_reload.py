@@ -181,7 +181,7 @@ async def test_a_bad_configuration_is_refused_as_a_whole_by_the_name_of_the_sett
     any_engine: Engine, operator: Operator
 ) -> None:
     tls = {"certfile": str(operator.certificate), "keyfile": str(operator.key)}
-    good = {"server": tls, "admin": {"api_keys": ["an-old-key-of-tests"]}}
+    good: dict[str, dict[str, Any]] = {"server": tls, "admin": {"api_keys": ["an-old-key-of-tests"]}}
     operator.write(**good)
     operator.write_secrets(secret=SECRET)
     async with a_pod(any_engine, operator) as (_, pod):
@@ -189,7 +189,11 @@ async def test_a_bad_configuration_is_refused_as_a_whole_by_the_name_of_the_sett
         before = await serial(pod, operator.tls)
         operator.sign("127.0.0.1")
         _, other = operator.sign("localhost")
-        changed = {**good, "admin": {"api_keys": ["a-new-key-of-tests"]}, "logging": {"level": "error"}}
+        changed: dict[str, dict[str, Any]] = {
+            **good,
+            "admin": {"api_keys": ["a-new-key-of-tests"]},
+            "logging": {"level": "error"},
+        }
         short = {"api_keys": ["short"]}
         for name, sections in {
             "admin.api_keys": {**changed, "admin": short},

@@ -94,7 +94,7 @@ async def doorway(
     defaults = {"categories": {"source": "claims"}, "exposure": {"sink": "none"}}
     configured = settings(NOWHERE, **{**defaults, **sections})
     app = build(configured, redis_url=NOWHERE, links=links)
-    app.stores.cursors.start = _stands_there  # type: ignore[method-assign] - without it nobody comes in
+    app.stores.cursors.start = _stands_there  # without it nobody comes in
     if prepare is not None:
         prepare(app)
     own = configured.server

@@ -282,7 +282,7 @@ async def test_a_dead_back_end_costs_a_crowd_one_wait_and_then_nothing() -> None
         one.site.answering = answer({"vip": "3"})
         one.now += 1
         assert await one.of() == {"vip": ("3",)}
-        assert await asyncio.gather(one.of(), one.of()) == [{"vip": ("3",)}] * 2
+        assert list(await asyncio.gather(one.of(), one.of())) == [{"vip": ("3",)}] * 2
 
 
 @pytest.mark.gen_test

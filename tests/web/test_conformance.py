@@ -66,8 +66,8 @@ async def test_every_connection_ends_as_its_case_has_it() -> None:
     shares: list[list[Case]] = [[] for _ in range(8)]
     for share, case in zip(cycle(shares), ENDING, strict=False):
         share.append(case)
-    sections = {"limits": {"connections_per_user": 10**6, "handshakes_per_s": 0, "frames_per_s": 10**6}}
-    async with doorway(**sections) as door:
+    limits = {"connections_per_user": 10**6, "handshakes_per_s": 0, "frames_per_s": 10**6}
+    async with doorway(limits=limits) as door:
         async with asyncio.TaskGroup() as clients:
             for at, share in enumerate(shares):
                 clients.create_task(hostile(door, share, 1 + 2 * at))

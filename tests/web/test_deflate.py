@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.web.test_front import ODD, send
 
 RSV1 = 0x40
 EXTENSIONS = "sec-websocket-extensions"
-ON = {"server": {"deflate": True}}
+ON: dict[str, Any] = {"server": {"deflate": True}}
 OFFER = ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")
 
 

@@ -120,7 +120,7 @@ async def test_who_offers_our_subprotocol_is_upgraded_and_closed_with_4401(offer
     opened = []
 
     def note_opens(app: App) -> None:
-        app.sessions.open = lambda *args, **kwargs: opened.append(args)  # type: ignore[method-assign]
+        app.sessions.open = lambda *args, **kwargs: opened.append(args)  # type: ignore[assignment]  # no connection
 
     async with doorway(prepare=note_opens) as door:
         client = await connect(door.port, protocols=[offered, "bearer.a.b.c"])
@@ -222,7 +222,7 @@ async def test_the_pod_is_full_at_its_limit_and_has_room_when_one_leaves() -> No
 
 @pytest.mark.gen_test
 async def test_an_address_has_a_limit_of_its_own() -> None:
-    sections = {"limits": {"connections_per_ip": 1}, "proxy": {"trusted": ["127.0.0.1"]}}
+    sections: dict[str, Any] = {"limits": {"connections_per_ip": 1}, "proxy": {"trusted": ["127.0.0.1"]}}
     async with doorway(**sections) as door:
 
         def from_(address: str) -> dict[str, Any]:
@@ -266,7 +266,7 @@ async def test_the_oldest_connection_of_a_user_gives_way_to_one_too_many() -> No
 @pytest.mark.gen_test
 async def test_refusals_come_in_the_order_of_the_chain() -> None:
     """Whoever is wrong in every way is told what was judged first; so nothing costly comes before a limit."""
-    sections = {"origin": {"allow": [PAGE]}, "server": {"max_connections": 1}}
+    sections: dict[str, Any] = {"origin": {"allow": [PAGE]}, "server": {"max_connections": 1}}
     async with doorway(links=[Context.abort], **sections) as door:
         wrong = {"headers": [("Origin", "https://evil.example")], "path": "/ws?user=bob"}
         admission = door.app.door.admission
@@ -308,7 +308,7 @@ async def test_an_error_of_ours_at_the_door_leaves_no_socket_and_no_place_behind
 
 @pytest.mark.gen_test
 async def test_a_socket_that_was_let_in_has_its_options() -> None:
-    sections = {"server": {"send_buffer_bytes": 32_768}, "delivery": {"ping_interval_s": 20}}
+    sections: dict[str, Any] = {"server": {"send_buffer_bytes": 32_768}, "delivery": {"ping_interval_s": 20}}
     async with doorway(**sections) as door:
         await door.connect()
         (connection,) = door.app.manager
@@ -352,7 +352,7 @@ async def test_a_client_that_is_lost_while_redis_is_asked_leaves_nothing_behind(
         assert await pod.app.stores.presence.pods_of("alice") == {}
 
         async def unindexed() -> bool:
-            return await commands.call("EXISTS", "ps:pod-users:{pod-1}") == 0
+            return bool(await commands.call("EXISTS", "ps:pod-users:{pod-1}") == 0)
 
         assert await commands.call("EXISTS", "ps:pod:{pod-1}") == 1, "the name of the key beside it is right"
         await eventually(unindexed)

@@ -53,7 +53,7 @@ async def tornado_alone(door: Doorway) -> AsyncIterator[int]:
             stream.accepted_at = time.monotonic()  # type: ignore[attr-defined]
         handle_stream(stream, address)
 
-    http.handle_stream = with_time  # type: ignore[method-assign]
+    http.handle_stream = with_time
     sock, port = bind_unused_port()
     http.add_socket(sock)
     yield port
@@ -173,6 +173,7 @@ async def test_who_does_not_read_a_refusal_is_cut_at_the_deadline() -> None:
         links=[lambda ctx: ctx.abort_with_status_json(403, reason)], limits={"handshake_timeout_s": 0.5}
     ) as door:
         _, writer = await asyncio.open_connection("127.0.0.1", door.port, limit=1000)
+        assert isinstance(writer.transport, asyncio.Transport)
         writer.transport.pause_reading()
         writer.write(head(handshake(token=door.token())))
         await eventually(lambda: door.handshakes("403") == 1)

@@ -152,7 +152,7 @@ def confused() -> Iterator[tuple[str, str]]:
     yield signed({"sub": "eve", "exp": NOW + 60}, {"alg": "RS256", "kid": "../RS256"}), "malformed"
     secret = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
     yield signed({"sub": "eve", "exp": NOW + 60}, {"alg": "HS256", "kid": "oct"}, b"\0" * 32), "algorithm"
-    own = {"jwk": {"kty": "oct", "k": secret}}
+    own: dict[str, Any] = {"jwk": {"kty": "oct", "k": secret}}
     yield signed_by("ES256", "ES256", **own), "brings its own key"
     yield signed_by("ES256", "ES256", jku="https://evil.example"), "brings its own key"
     yield signed_by("ES256", "ES256", x5u="https://evil.example"), "brings its own key"

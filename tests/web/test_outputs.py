@@ -149,7 +149,7 @@ async def everything_until_pong(client: Client) -> str:
 
 @pytest.mark.gen_test
 async def test_one_refused_handshake_is_one_line_whatever_is_in_it(log_lines: LogLines) -> None:
-    sections = {"proxy": {"trusted": ["127.0.0.1"], "platform": "X-Client"}}
+    sections: dict[str, Any] = {"proxy": {"trusted": ["127.0.0.1"], "platform": "X-Client"}}
     async with doorway(**sections) as door:
         for path, headers in (
             (f"/ws?x={HOSTILE}", handshake(token="bad")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -36,6 +37,15 @@ class Line:
     def read(self) -> None:
         """What a decent reader does."""
         self.ours.recv(100)
+
+    def reading(self, then: Callable[[], object]) -> Callable[[], None]:
+        """It is read, and `then` is done."""
+
+        def read() -> None:
+            self.read()
+            then()
+
+        return read
 
     def close(self) -> None:
         if self.ours.fileno() != -1:
@@ -145,7 +155,7 @@ async def test_who_is_forgotten_by_another_in_the_same_turn_is_not_told(
 ) -> None:
     lines = [line(), line()]
     for one, other in (lines, lines[::-1]):
-        one.on_read = lambda one=one, other=other: (one.read(), poller.forget(other.ours.fileno()))
+        one.on_read = one.reading(partial(poller.forget, other.ours.fileno()))
         one.theirs.send(b"x")
     await eventually(lambda: told)
     await turn()
@@ -161,7 +171,7 @@ async def test_a_failure_is_the_loops_and_keeps_nobody_else_from_being_told(
     loop.set_exception_handler(lambda _, context: failures.append(context))
     lines = [line(), line()]
     for one in lines:
-        one.on_read = lambda one=one: (one.read(), 1 / 0)
+        one.on_read = one.reading(lambda: 1 / 0)
         one.theirs.send(b"x")
     await eventually(lambda: len(told) == 2)
     assert [type(one["exception"]) for one in failures] == [ZeroDivisionError] * 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable
+from typing import Any
 
 import jwt
 import pytest
@@ -31,7 +32,7 @@ def test_a_segment_is_read_as_pyjwt_reads_it(segment: bytes) -> None:
 
 def test_a_signature_is_judged_as_pyjwt_judges_it() -> None:
     token = jwt.encode({"sub": "bob"}, SECRET, "HS256")
-    options = {"algorithms": ["HS256"]}
+    options: dict[str, Any] = {"algorithms": ["HS256"]}
     assert Signatures().decode_complete(token, SECRET, **options) == jwt.PyJWS().decode_complete(
         token, SECRET, **options
     )

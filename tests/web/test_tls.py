@@ -71,11 +71,13 @@ def reason(certfile: str, keyfile: str) -> str:
     return str(refused.value)
 
 
-def test_without_a_certificate_there_is_no_tls():
+def test_without_a_certificate_there_is_no_tls() -> None:
     assert load_certificate("", "") is None
 
 
-def test_a_file_that_is_none_is_refused_by_the_name_of_its_setting(files: tuple[str, str], tmp_path: Path):
+def test_a_file_that_is_none_is_refused_by_the_name_of_its_setting(
+    files: tuple[str, str], tmp_path: Path
+) -> None:
     certfile, keyfile = files
     text = tmp_path / "text"
     text.write_text("no PEM")
@@ -87,14 +89,14 @@ def test_a_file_that_is_none_is_refused_by_the_name_of_its_setting(files: tuple[
     assert reason(certfile, str(text)).startswith("server.keyfile: holds no private key in PEM")
 
 
-def test_a_key_of_another_certificate_is_refused(files: tuple[str, str], tmp_path: Path):
+def test_a_key_of_another_certificate_is_refused(files: tuple[str, str], tmp_path: Path) -> None:
     _, other = Authority(tmp_path, "authority").sign("other")
     assert reason(files[0], str(other)) == "server.keyfile: is not the key of server.certfile"
 
 
 def test_a_key_with_a_password_is_refused_and_asked_for_on_no_terminal(
     files: tuple[str, str], tmp_path: Path
-):
+) -> None:
     key = serialization.load_pem_private_key(Path(files[1]).read_bytes(), None)
     encrypted = tmp_path / "encrypted"
     encrypted.write_bytes(
@@ -107,7 +109,7 @@ def test_a_key_with_a_password_is_refused_and_asked_for_on_no_terminal(
     assert reason(files[0], str(encrypted)) == "server.keyfile: must not be encrypted"
 
 
-def test_where_nothing_came_it_blocks_as_any_socket(pair: Pair):
+def test_where_nothing_came_it_blocks_as_any_socket(pair: Pair) -> None:
     server, _ = pair
     with pytest.raises(BlockingIOError):
         server.recv(100)
@@ -115,7 +117,7 @@ def test_where_nothing_came_it_blocks_as_any_socket(pair: Pair):
         server.recv_into(bytearray(MAX_READ_BYTES))
 
 
-def test_nothing_of_a_record_is_left_behind(pair: Pair):
+def test_nothing_of_a_record_is_left_behind(pair: Pair) -> None:
     """What OpenSSL kept would make no socket readable."""
     server, client = pair
     client.send(b"x" * RECORD_BYTES)
@@ -126,7 +128,7 @@ def test_nothing_of_a_record_is_left_behind(pair: Pair):
         server.recv_into(bytearray(RECORD_BYTES))
 
 
-def test_what_comes_before_an_end_is_read_and_then_the_end(pair: Pair):
+def test_what_comes_before_an_end_is_read_and_then_the_end(pair: Pair) -> None:
     """All three in one piece: the kernel tells of the end no second time by itself."""
     server, client = pair
     client.send(b"the last")
@@ -137,7 +139,7 @@ def test_what_comes_before_an_end_is_read_and_then_the_end(pair: Pair):
     assert server.recv(100) == b""
 
 
-def test_who_changes_keys_and_says_nothing_is_read_in_pieces(tcp_pair: Pair):
+def test_who_changes_keys_and_says_nothing_is_read_in_pieces(tcp_pair: Pair) -> None:
     """OpenSSL with a socket in its hands would read on while there is more, and there may always be."""
     server, client = tcp_pair
     change_keys(client, 2400)
@@ -150,7 +152,7 @@ def test_who_changes_keys_and_says_nothing_is_read_in_pieces(tcp_pair: Pair):
         change_keys_without_end(server, client)
 
 
-def test_who_asks_for_new_keys_and_does_not_read_them_is_ended(tcp_pair: Pair):
+def test_who_asks_for_new_keys_and_does_not_read_them_is_ended(tcp_pair: Pair) -> None:
     server, client = tcp_pair
     server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -158,7 +160,7 @@ def test_who_asks_for_new_keys_and_does_not_read_them_is_ended(tcp_pair: Pair):
         change_keys_without_end(server, client, b"something " * 1000)
 
 
-def test_small_records_are_no_idle_ones(pair: Pair):
+def test_small_records_are_no_idle_ones(pair: Pair) -> None:
     server, client = pair
     for _ in range(6000):
         client.send(b"x")
@@ -194,7 +196,7 @@ def change_keys_without_end(server: TlsSocket, client: ssl.SSLSocket, said: byte
             server.recv(100)
 
 
-def test_what_the_kernel_does_not_take_is_sent_next(pair: Pair):
+def test_what_the_kernel_does_not_take_is_sent_next(pair: Pair) -> None:
     """More may have come to it by then, as to a backlog."""
     server, client = pair
     data = bytes(range(256)) * 20_000
@@ -213,16 +215,16 @@ def test_what_the_kernel_does_not_take_is_sent_next(pair: Pair):
     assert blocked
 
 
-def test_a_close_is_told_to_the_other_side(pair: Pair):
+def test_a_close_is_told_to_the_other_side(pair: Pair) -> None:
     """Else it cannot tell an end from a cut."""
     server, client = pair
-    client.suppress_ragged_eofs = False
+    client.suppress_ragged_eofs = False  # type: ignore[attr-defined]  # typeshed leaves it out
     server.close()
     server.close()
     assert client.recv(100) == b""
 
 
-def test_what_is_no_tls_is_an_error_as_of_a_socket(pair: Pair):
+def test_what_is_no_tls_is_an_error_as_of_a_socket(pair: Pair) -> None:
     server, client = pair
     socket.socket.send(client, b"plainly no record")
     with pytest.raises(OSError, match=r"WRONG_VERSION|wrong version"):

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -200,7 +201,7 @@ async def deaf(door: Doorway) -> Client:
 
 @pytest.mark.gen_test
 async def test_a_client_that_pings_and_does_not_read_is_owed_a_bounded_number_of_pongs() -> None:
-    sections = {"limits": {"frames_per_s": 10**9}, "server": {"send_buffer_bytes": 4096}}
+    sections: dict[str, Any] = {"limits": {"frames_per_s": 10**9}, "server": {"send_buffer_bytes": 4096}}
     async with doorway(**sections) as door, with_bystander(door):
         client = await deaf(door)
         transport = door.app.manager.of("deaf")[0].transport
@@ -220,7 +221,7 @@ async def test_a_client_that_pings_and_does_not_read_is_owed_a_bounded_number_of
 
 @pytest.mark.gen_test
 async def test_a_client_that_takes_nothing_is_cut_at_the_bound_of_its_backlog() -> None:
-    sections = {
+    sections: dict[str, Any] = {
         "server": {"send_buffer_bytes": 4096},
         "delivery": {"window_bytes": 65_536},
         "content": {"max_bytes": 65_536},

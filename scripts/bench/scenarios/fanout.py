@@ -134,7 +134,8 @@ class Rounds:
         self._crowd.count()
         cpu = self._pod.cpu
         time.sleep(pace)
-        return (self._pod.cpu - cpu) / max(1, self._crowd.state()["pings"]) * 1e6
+        pings: int = self._crowd.state()["pings"]
+        return (self._pod.cpu - cpu) / max(1, pings) * 1e6
 
     def run(self, rounds: int) -> tuple[float, float]:
         """CPU of a delivery in microseconds: until the last has the last, and until all is written down."""

@@ -34,7 +34,7 @@ async def results(one: Batch, *windows: Sequence[Line]) -> list[Any]:
     ]
 
 
-def test_lines_are_found_wherever_the_pieces_end():
+def test_lines_are_found_wherever_the_pieces_end() -> None:
     text = b"one\n\n \r\ntwo\r\n\n\nthree"
     for size in range(1, len(text) + 1):
         cut = batch()
@@ -43,7 +43,7 @@ def test_lines_are_found_wherever_the_pieces_end():
         assert [(one.number, one.text.strip()) for one in found] == [(1, b"one"), (4, b"two"), (7, b"three")]
 
 
-def test_nothing_is_held_of_a_line_that_is_too_long_and_the_next_is_read():
+def test_nothing_is_held_of_a_line_that_is_too_long_and_the_next_is_read() -> None:
     cut = batch(max_line_bytes=10)
     found = lines(cut.feed(b"0123456789\n01234567890"))
     assert [(one.number, one.refusal and one.refusal.code) for one in found] == [(1, None), (2, "too_large")]
@@ -52,7 +52,7 @@ def test_nothing_is_held_of_a_line_that_is_too_long_and_the_next_is_read():
     assert [(one.number, one.text) for one in lines(cut.feed(b"x\nnext\n"))] == [(3, b"next")]
 
 
-def test_a_line_too_many_is_refused_and_ends_it():
+def test_a_line_too_many_is_refused_and_ends_it() -> None:
     cut = batch(max_lines=2)
     found = lines(cut.feed(b"1\n\n2\n3\n4\n"))
     assert [(one.number, one.refusal and one.refusal.code) for one in found] == [
@@ -64,7 +64,7 @@ def test_a_line_too_many_is_refused_and_ends_it():
     assert lines(cut.feed(b"5\n")) == lines(cut.end()) == []
 
 
-def test_a_window_has_a_bound_of_lines_and_one_of_bytes():
+def test_a_window_has_a_bound_of_lines_and_one_of_bytes() -> None:
     sizes = [len(window) for window in batch().feed(b"x\n" * (WINDOW_LINES * 2 + 1))]
     assert sizes == [WINDOW_LINES, WINDOW_LINES, 1]
     long = b"x" * (WINDOW_BYTES // 2) + b"\n"

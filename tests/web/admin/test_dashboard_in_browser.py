@@ -463,7 +463,7 @@ async def test_on_a_telephone_and_in_the_dark_all_of_it_fits_and_can_be_read(
         await at.page.set_viewport_size({"width": 360, "height": 740})
         await at.page.goto(at.url)
         for scheme in ("light", "dark"):
-            await at.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            await at.page.emulate_media(color_scheme=scheme)
             assert await at.page.evaluate(CONTRAST) == []
         await at.fits()
         await at.unlock()
