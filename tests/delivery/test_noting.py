@@ -1,0 +1,166 @@
+"""What comes live is noted and written down later: nobody can tell it from what is written down at once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pushserver.core.message import Message
+from pushserver.delivery.connection import Connection, State
+from pushserver.delivery.live_batch import NOTED_BYTES, NOTED_MAX, LiveBatch
+from pushserver.delivery.sent import Sent
+from tests.delivery.wire import Wire, connection, limits, message
+
+WINDOW = limits(messages=200, bytes=NOTED_BYTES + 4000, log_confirm_s=2.0)
+
+
+@dataclass
+class Twin:
+    """A live connection, and all that can be told of it. `at_once` writes down whatever it notes."""
+
+    at_once: bool
+    wire: Wire = field(default_factory=Wire)
+    seen: list[object] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.one: Connection = connection(wire=self.wire, window=WINDOW)
+        self.one.state = State.LIVE
+        self.confirmed: list[Sent] = []
+
+    def do(self, step: tuple[str, int], place: int, now: float) -> None:
+        """One step; what it answers is kept."""
+        kind, number = step
+        with patch.object(random, "uniform", lambda low, high: (low + high) / 2):
+            self.seen.append(getattr(self, kind)(number, place, now))
+        if self.at_once:
+            assert self.one.ledger is self.one._ledger
+
+    def live(self, number: int, place: int, now: float) -> object:
+        placed = [(place * 100 + at, message(f"m-{place}-{at}", number)) for at in range(1 + number % 3)]
+        return self.one.push_live(LiveBatch(placed, 1000), now)
+
+    def large(self, number: int, place: int, now: float) -> object:
+        return self.live(number * 20, place, now)
+
+    def many(self, number: int, place: int, now: float) -> object:
+        return [self.live(1, place * 100 + at, now) for at in range(number)]
+
+    def inbox(self, number: int, place: int, now: float) -> object:
+        return self.one.push(messages(number % 4, place), "live", 1000, now)
+
+    def log(self, number: int, place: int, now: float) -> object:
+        entries = [(place * 100 + at, one) for at, one in enumerate(messages(number % 4, place))]
+        return self.one.push_log(entries, "live", 1000, now)
+
+    def ping(self, number: int, place: int, now: float) -> object:
+        self.one.ping(now)
+        return None
+
+    def pong(self, number: int, place: int, now: float) -> object:
+        if not self.wire.pings:
+            return None
+        answer = self.one.pong(self.wire.pings[-1], now)
+        self.confirmed += answer[0] if answer else []
+        return None if answer is None else [sent.id for sent in answer[0]]
+
+    def settle(self, number: int, place: int, now: float) -> object:
+        some, self.confirmed = self.confirmed[:number], self.confirmed[number:]
+        self.one.forget([sent.id for sent in some])
+        return None
+
+    def look(self, number: int, place: int, now: float) -> object:
+        ledger = self.one.ledger
+        books = (ledger.unconfirmed, ledger.unconfirmed_bytes, ledger.log_at, list(ledger.sent))
+        return self.one.cursor(place * 100), self.one.room(), self.one.ping_by, books
+
+    def behind_and_live(self, number: int, place: int, now: float) -> object:
+        self.one.fall_behind(place * 100)
+        self.one.state = State.LIVE
+        return None
+
+
+KINDS = ("live", "large", "many", "inbox", "log", "ping", "pong", "settle", "look", "behind_and_live")
+OFTEN = ("live",) * 8 + ("pong", "settle") * 2
+STEPS = st.lists(st.tuples(st.sampled_from((*OFTEN, *KINDS)), st.integers(0, 60)), max_size=40)
+
+
+def messages(count: int, place: int) -> Sequence[Message]:
+    return [message(f"i-{place}-{at}") for at in range(count)]
+
+
+@settings(max_examples=300)
+@given(STEPS, st.sampled_from([0.01, 0.3, 0.7]))
+def test_whatever_happens_it_writes_and_tells_the_same(steps: list[tuple[str, int]], pace: float) -> None:
+    noting, at_once = Twin(at_once=False), Twin(at_once=True)
+    for place, step in enumerate([*steps, ("pong", 0), ("look", 0)], 1):
+        for twin in (noting, at_once):
+            twin.do(step, place, 5.0 + place * pace)
+        assert noting.seen[-1] == at_once.seen[-1], (place, step)
+    assert noting.wire.writes == at_once.wire.writes
+
+
+def live(count: int) -> tuple[Connection, Wire]:
+    """A connection that was pushed so many, a ping being far away."""
+    wire = Wire()
+    one = connection(wire=wire, window=limits(log_confirm_s=1000.0))
+    one.state = State.LIVE
+    for place in range(1, count + 1):
+        assert one.push_live(LiveBatch([(place, message(f"m-{place}"))], 1000), 5.0) is not None
+    return one, wire
+
+
+def test_it_is_only_noted_until_somebody_looks() -> None:
+    one, _ = live(3)
+    assert len(one._noted) == 3
+    assert one.ping_by > 0
+    assert one.stalled_since() is None
+    assert len(one._noted) == 3, "neither needs the books"
+    assert one.ledger.unconfirmed == 3
+    assert one._noted == []
+
+
+def test_no_more_is_noted_than_may_go_without_a_ping() -> None:
+    one, wire = live(NOTED_MAX - 1)
+    assert (len(one._noted), wire.pings) == (NOTED_MAX - 1, [])
+    assert one.push_live(LiveBatch([(9999, message("last"))], 1000), 5.0) is not None
+    assert (one._noted, wire.pings) == ([], [b"1"])
+
+
+@pytest.mark.parametrize("window", [limits(messages=NOTED_MAX - 1), limits(bytes=NOTED_BYTES - 1)])
+def test_nothing_is_noted_where_the_window_is_smaller(window: object) -> None:
+    one = connection(window=window)  # type: ignore[arg-type]  # a parameter of pytest's
+    one.state = State.LIVE
+    assert one.push_live(LiveBatch([(1, message("m-1"))], 1000), 5.0)
+    assert one._noted == []
+    assert one.ledger.unconfirmed == 1
+
+
+def test_nothing_is_noted_beside_what_is_not_settled() -> None:
+    """An id that comes again is found, and what is confirmed stays in order."""
+    one, _ = live(0)
+    one.push([message("from the inbox")], "live", 1000, 5.0)
+    assert one.push_live(LiveBatch([(1, message("m-1"))], 1000), 5.0) is not None
+    assert one._noted == []
+
+
+def test_who_is_closed_has_it_in_the_books_and_is_given_no_more() -> None:
+    one, wire = live(2)
+    one.closed()
+    assert (one._noted, one._ledger.unconfirmed) == ([], 2)
+    writes = len(wire.writes)
+    assert one.push_live(LiveBatch([(9, message("m-9"))], 1000), 5.0) is None
+    assert len(wire.writes) == writes
+
+
+def test_who_falls_behind_stands_where_the_last_was_or_all_were_offered() -> None:
+    for offered, stands in ((1, 2), (7, 7)):
+        one, _ = live(2)
+        one.fall_behind(offered)
+        assert (one.ledger.log_at, one.state) == (stands, State.CATCHING_UP)
+        assert one.push_live(LiveBatch([(9, message("m-9"))], 1000), 5.0) is None
