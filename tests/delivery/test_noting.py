@@ -42,14 +42,17 @@ class Twin:
             assert self.one.ledger is self.one._ledger
 
     def live(self, number: int, place: int, now: float) -> object:
-        placed = [(place * 100 + at, message(f"m-{place}-{at}", number)) for at in range(1 + number % 3)]
+        return self._live(place * 100, 1 + number % 3, number, now)
+
+    def _live(self, place: int, count: int, size: int, now: float) -> object:
+        placed = [(at, message(f"m-{at}", size)) for at in range(place, place + count)]
         return self.one.push_live(LiveBatch(placed, 1000), now)
 
     def large(self, number: int, place: int, now: float) -> object:
-        return self.live(number * 20, place, now)
+        return self._live(place * 100, 2, number * 20, now)
 
     def many(self, number: int, place: int, now: float) -> object:
-        return [self.live(1, place * 100 + at, now) for at in range(number)]
+        return [self._live(place * 100 + at, 1, 1, now) for at in range(number)]
 
     def inbox(self, number: int, place: int, now: float) -> object:
         return self.one.push(messages(number % 4, place), "live", 1000, now)
