@@ -88,16 +88,19 @@ class Ledger:
         else:
             self.receipts.add((sent,), sent.size, ping_by)
 
-    def add_live(self, batches: Iterable[LiveBatch], now: float, ping_by: float) -> None:
+    def add_live(self, batches: Sequence[LiveBatch], now: float, ping_by: float) -> None:
         """As `add`, of who confirms by pongs, all of these in the order of the log."""
         if self.unconfirmed == 0:
             self.waits_since = now
+        sent, items, size = self.sent, [], 0
         for batch in batches:
-            self.sent.update(batch.by_id)
-            self.unconfirmed += batch.count
-            self.unconfirmed_bytes += batch.size
-            self.receipts.add(batch.items, batch.size, ping_by)
-            self.log_at = batch.last
+            sent.update(batch.by_id)
+            items += batch.items
+            size += batch.size
+        self.unconfirmed += len(items)
+        self.unconfirmed_bytes += size
+        self.log_at = batches[-1].last
+        self.receipts.add(items, size, ping_by)
 
     # -- confirming
 

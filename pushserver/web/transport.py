@@ -85,7 +85,11 @@ def read_some(sock: socket.socket, most: int) -> bytes | None:
 
 
 class SocketTransport:
-    """The seam between a connection and the kernel. `start` begins to read; `close` or `abort` ends."""
+    """The seam between a connection and the kernel.
+
+    It is watched from the beginning, for not even the first frames need fit the kernel's buffer; what comes in
+    is looked at from the next turn of the loop on, so `start` must come in this one. `close` or `abort` ends.
+    """
 
     __slots__ = (
         "_client_ip",
@@ -140,13 +144,11 @@ class SocketTransport:
         self.connection: Connection | None = None
         self.progressed_at = time.monotonic()
         self.written = 0
+        poller.watch(sock.fileno(), self)
 
     def start(self, early: bytes) -> None:
-        """Begin to read; `early` came in together with the request."""
-        if self._sock is None:
-            return
-        self._poller.watch(self._sock.fileno(), self)
-        if early:
+        """Take what came in together with the request."""
+        if early and self._sock is not None:
             self._take(early)
 
     # -- writing

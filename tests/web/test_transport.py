@@ -87,8 +87,12 @@ class Line:
             head=head,
             inflates=inflates,
         )
+        self.before()
         self.transport.connection = CONNECTION
         self.transport.start(early)
+
+    def before(self) -> None:
+        """What happens before it starts."""
 
     @property
     def end(self) -> tuple[object, str, int | None]:
@@ -479,6 +483,24 @@ async def test_after_the_end_nothing_is_written_read_or_closed(line: Make) -> No
     at.transport.writable()
     assert at.owner.events == []
     assert await at.rest() == b""
+
+
+@pytest.mark.gen_test
+async def test_what_the_kernel_does_not_take_before_it_starts_goes_out_later(
+    line: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`welcome` may be large, and the buffer small."""
+    written = b""
+
+    def fill(at: Line) -> None:
+        nonlocal written
+        written = at.fill()
+
+    monkeypatch.setattr(Line, "before", fill)
+    at = line(max_backlog=1 << 24)
+    assert at.transport.buffered
+    assert await at.read(len(written)) == written
+    assert not at.owner.ends
 
 
 @pytest.mark.gen_test
