@@ -87,8 +87,8 @@ def read_some(sock: socket.socket, most: int) -> bytes | None:
 class SocketTransport:
     """The seam between a connection and the kernel.
 
-    It is watched from the beginning, for not even the first frames need fit the kernel's buffer; what comes in
-    is looked at from the next turn of the loop on, so `start` must come in this one. `close` or `abort` ends.
+    It is watched from the beginning, as not even the first frames need fit the kernel's buffer. What comes in
+    is looked at in the next turn of the loop, so `start` must come in this one. `close` or `abort` ends.
     """
 
     __slots__ = (
