@@ -37,7 +37,7 @@ def agree(lines: Iterable[str]) -> Agreement | None:
     Offers that are garbled, or not as the RFC has them, are passed over.
     """
     # Cut at each comma and semicolon, also within quotes: no value that is any good holds one.
-    agreements = (_accept(offer) for line in lines for offer in line.split(","))
+    agreements = (_accept(offer) for line in lines for offer in line.split(",") if NAME in offer)
     return next((agreement for agreement in agreements if agreement is not None), None)
 
 

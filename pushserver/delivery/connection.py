@@ -16,7 +16,7 @@ from pushserver.core.categories import Categories
 from pushserver.core.close_codes import CloseCode
 from pushserver.core.message import Message
 from pushserver.delivery.ledger import Ledger
-from pushserver.delivery.live_batch import NOTED_BYTES, NOTED_MAX, LiveBatch, Placed
+from pushserver.delivery.live_batch import NOTED_BYTES, NOTED_WEIGHT, Entry, LiveBatch, Placed
 from pushserver.delivery.sent import INBOX, LIVE_ONLY, Sent
 from pushserver.delivery.transport import Transport, Window
 from pushserver.exposure.event import Source, connection_part
@@ -121,8 +121,8 @@ class Connection:
         self.due_tick = 0
         self._window = window
         self._ledger = Ledger(window, ack_mode=ack_mode, log_at=log_at)
-        self._noted: list[LiveBatch] = []
-        """Written, and not in the ledger yet; only while the connection is live and the ledger empty."""
+        self._noted: list[Entry] = []
+        """Written, and not in the ledger yet; only while it is live and its ledger has nothing as sent."""
         self._noted_weight = 0
         self._rides_from = 0.0
         """While something is noted: monotonic second from which its ping goes out with the next message."""
@@ -156,9 +156,8 @@ class Connection:
 
     def _write_down(self) -> None:
         noted, self._noted, self._noted_weight = self._noted, [], 0
-        ledger = self._ledger
         # Since it was noted nothing else was sent, confirmed or planned.
-        ledger.add_live(noted, ledger.waits_since, ledger.receipts.ping_by)
+        self._ledger.add_live(noted, self._ledger.receipts.ping_by)
 
     # -- what may be sent
 
@@ -215,29 +214,29 @@ class Connection:
         none was planned before; 0 if nothing is to be planned.
         """
         noted, weight = self._noted, self._noted_weight + batch.weight
-        if not noted or weight >= NOTED_MAX or now >= self._rides_from:
+        if not noted or weight >= NOTED_WEIGHT or now >= self._rides_from:
             return self._push_live(batch, now)
         self._noted_weight = weight
-        noted.append(batch)
+        noted.append(batch.entry)
         self.transport.write(batch.deflated(self.deflates_up_to) if self.deflates_up_to else batch.frames)
         return 0.0
 
     def _push_live(self, batch: LiveBatch, now: float) -> float | None:
         ledger = self.ledger
         plain = self.state is State.LIVE and not self.ack_mode and not self.suspect
-        if not plain or not ledger.has_room_for_all(batch):
+        if not plain or not ledger.has_room_for_all(batch.entry):
             return None
         receipts, ride_s = ledger.receipts, self._window.log_confirm_s * RIDE_SHARE
         planned = receipts.ping_by
         ping_by = planned or self._ping_by(now)
         frames = batch.deflated(self.deflates_up_to) if self.deflates_up_to else batch.frames
         if now + ride_s < ping_by and self._may_note(batch):
-            receipts.ping_by, ledger.waits_since = ping_by, now
+            receipts.ping_by = ping_by
             self._rides_from = ping_by - ride_s
             self._noted_weight = batch.weight
-            self._noted.append(batch)
+            self._noted.append(batch.entry)
         else:
-            ledger.add_live((batch,), now, ping_by)
+            ledger.add_live((batch.entry,), ping_by)
             if receipts.rides(now + ride_s):
                 frames += receipts.ping(self.transport.written + len(frames), now)
                 ping_by = 0.0
@@ -249,7 +248,7 @@ class Connection:
         window = self._window
         return (
             not self._ledger.sent
-            and batch.weight < NOTED_MAX <= window.messages
+            and batch.weight < NOTED_WEIGHT <= window.messages
             and window.bytes >= NOTED_BYTES
         )
 
@@ -419,9 +418,14 @@ class Connection:
 
     def fall_behind(self, offered: int) -> None:
         """From live to catching up: what came while it was live, up to `offered`, it was given."""
-        ledger = self.ledger
-        ledger.log_at = max(ledger.log_at, offered)
-        self.state = State.CATCHING_UP
+        self._leave_live(State.CATCHING_UP)
+        self._ledger.log_at = max(self._ledger.log_at, offered)
+
+    def _leave_live(self, state: State) -> None:
+        # First of all written down: to who has something noted more is pushed without a look at the state.
+        if self._noted:
+            self._write_down()
+        self.state = state
 
     # -- the end
 
@@ -435,7 +439,5 @@ class Connection:
 
     def closed(self) -> None:
         """The transport is gone: whoever waits on this connection is woken."""
-        if self._noted:
-            self._write_down()
-        self.state = State.CLOSED
+        self._leave_live(State.CLOSED)
         self._wake()

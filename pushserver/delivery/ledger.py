@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from pushserver.delivery.live_batch import LiveBatch
+from pushserver.delivery.live_batch import Entry
 from pushserver.delivery.receipts import Receipts
 from pushserver.delivery.sent import INBOX, Sent
 from pushserver.delivery.transport import Window
@@ -46,7 +46,7 @@ class Ledger:
         self.unconfirmed = 0
         self.unconfirmed_bytes = 0
         self.waits_since = 0.0
-        """Monotonic second since which something waits for a confirm; moved on by each confirm."""
+        """Monotonic second since which something waits for an `ack`; moved on by each confirm."""
 
     # -- what may be sent
 
@@ -62,15 +62,15 @@ class Ledger:
         """Whether a frame fits the window's bytes; one always does when nothing is unconfirmed."""
         return self.unconfirmed == 0 or self.unconfirmed_bytes + size <= self._window.bytes
 
-    def has_room_for_all(self, batch: LiveBatch) -> bool:
+    def has_room_for_all(self, entry: Entry) -> bool:
         """Whether the window lets all of it out, and none of it was sent or passed over here before."""
         window = self._window
         return (
-            self.log_at < batch.first
-            and self.unconfirmed + batch.count <= window.messages
-            and self.unconfirmed_bytes + batch.size <= window.bytes
-            and len(self.sent) + batch.count <= 2 * window.messages
-            and batch.by_id.keys().isdisjoint(self.sent)
+            self.log_at < entry.first
+            and self.unconfirmed + entry.count <= window.messages
+            and self.unconfirmed_bytes + entry.size <= window.bytes
+            and len(self.sent) + entry.count <= 2 * window.messages
+            and entry.by_id.keys().isdisjoint(self.sent)
         )
 
     # -- sending
@@ -88,18 +88,16 @@ class Ledger:
         else:
             self.receipts.add((sent,), sent.size, ping_by)
 
-    def add_live(self, batches: Sequence[LiveBatch], now: float, ping_by: float) -> None:
+    def add_live(self, entries: Sequence[Entry], ping_by: float) -> None:
         """As `add`, of who confirms by pongs, all of these in the order of the log."""
-        if self.unconfirmed == 0:
-            self.waits_since = now
         sent, items, size = self.sent, [], 0
-        for batch in batches:
-            sent.update(batch.by_id)
-            items += batch.items
-            size += batch.size
+        for entry in entries:
+            sent.update(entry.by_id)
+            items += entry.items
+            size += entry.size
         self.unconfirmed += len(items)
         self.unconfirmed_bytes += size
-        self.log_at = batches[-1].last
+        self.log_at = entries[-1].last
         self.receipts.add(items, size, ping_by)
 
     # -- confirming

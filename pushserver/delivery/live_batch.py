@@ -8,46 +8,51 @@ from pushserver.core.message import Message
 from pushserver.delivery.receipts import PATIENT, PING_EVERY_BYTES, PING_EVERY_MESSAGES
 from pushserver.delivery.sent import Sent
 
-__all__ = ["NOTED_BYTES", "NOTED_MAX", "LiveBatch", "Placed"]
+__all__ = ["NOTED_BYTES", "NOTED_WEIGHT", "Entry", "LiveBatch", "Placed"]
 
-NOTED_MAX = PING_EVERY_MESSAGES * PATIENT
+NOTED_WEIGHT = PING_EVERY_MESSAGES * PATIENT
+"""What a connection may note before it writes it down, in messages: as much as may go without a ping."""
 NOTED_BYTES = PING_EVERY_BYTES * PATIENT
-"""What a connection may note before it writes it down: as much as may go without a ping."""
+"""The same in bytes."""
 
 Placed = tuple[int, Message]
 """A message with its place in the log, or what stands for one (`delivery.sent`)."""
 
 
+class Entry:
+    """What stands for a batch in the books of each connection that it was given to. It knows no frames: those
+    of a busy pod are large, and a connection may keep many entries.
+    """
+
+    __slots__ = ("by_id", "count", "first", "items", "last", "size")
+
+    def __init__(self, items: list[Sent], size: int) -> None:
+        self.items = items
+        self.by_id = {sent.id: sent for sent in items}
+        self.count = len(items)
+        self.size = size
+        """In bytes of plain frames."""
+        self.first = items[0].position
+        self.last = items[-1].position
+        """Places in the log."""
+
+
 class LiveBatch:
     """Messages from the log in its order, and their frames in one piece, to be written as they are."""
 
-    __slots__ = (
-        "_deflated",
-        "_placed",
-        "by_id",
-        "count",
-        "first",
-        "frames",
-        "items",
-        "last",
-        "size",
-        "weight",
-    )
+    __slots__ = ("_deflated", "_placed", "entry", "frames", "weight")
 
-    def __init__(self, placed: Sequence[Placed], now_ms: int) -> None:
-        self.items = [Sent(message, position, "live", now_ms) for position, message in placed]
-        self.by_id = {sent.id: sent for sent in self.items}
-        self.count = len(placed)
+    def __init__(self, placed: Sequence[Placed], now_ms: int, *, look_closely: bool = False) -> None:
         self.frames = b"".join([message.frame for _, message in placed])
-        self.size = len(self.frames)
-        """In bytes."""
-        self.weight = max(self.count, -(-self.size * NOTED_MAX // NOTED_BYTES))
+        items = [Sent(message, position, "live", now_ms) for position, message in placed]
+        self.entry = Entry(items, len(self.frames))
+        self.weight = max(len(items), -(-len(self.frames) * NOTED_WEIGHT // NOTED_BYTES))
         """How much it is of what may be noted, in messages: by their number or their bytes."""
+        if look_closely:
+            # As much as makes a connection write down what it noted, and look whether it had one of these.
+            self.weight = NOTED_WEIGHT
         self._placed = placed
         self._deflated: dict[int, bytes] = {}
-        self.first = placed[0][0]
-        self.last = placed[-1][0]
-        """Places in the log."""
 
     def deflated(self, most: int) -> bytes:
         """As `frames`, one piece as well, for clients that take compressed ones of up to `most` bytes."""

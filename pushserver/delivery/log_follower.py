@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
 
 import structlog
 
@@ -125,8 +125,9 @@ class LogFollower:
         await _compress(placed)
         # One for all slices: what was sent to many is confirmed, and exposed, as one.
         batches: dict[int, LiveBatch] = {}
+        again = {one.position for one, _ in meant if one.again}
         async for some in slices(await _plan(placed)):
-            self._give(some, placed, batches)
+            self._give(some, placed, batches, again)
         self._tail.offered = upto
 
     async def _arrive(self, entries: Sequence[LogEntry]) -> list[tuple[Targeted, Sequence[Connection]]]:
@@ -178,8 +179,12 @@ class LogFollower:
         some: Sequence[Meant],
         placed: Sequence[tuple[Placed, object]],
         batches: dict[int, LiveBatch],
+        again: Set[int],
     ) -> None:
-        """Push to some connections what each of them is due, most of them the same."""
+        """Push to some connections what each of them is due, most of them the same.
+
+        Of the messages at the places `again` they may have another of that id.
+        """
         now, pushed = time.monotonic(), 0
         for connection, mask in some:
             batch = batches.get(mask)
@@ -188,12 +193,14 @@ class LogFollower:
                     # Where everybody is due something else, little is shared, and frames are large.
                     batches.clear()
                 due = [one for at, (one, _) in enumerate(placed) if mask >> at & 1]
-                batch = batches[mask] = LiveBatch(due, self._clock.now_ms())
+                closely = bool(again) and any(position in again for position, _ in due)
+                batch = LiveBatch(due, self._clock.now_ms(), look_closely=closely)
+                batches[mask] = batch
             ping_by = connection.push_live(batch, now)
             if ping_by is None:
                 self._offer(connection, [one for at, (one, _) in enumerate(placed) if mask >> at & 1])
                 continue
-            pushed += batch.count
+            pushed += batch.entry.count
             if ping_by:
                 self._pushed(connection)
         self._metrics.deliveries_live.inc(pushed)

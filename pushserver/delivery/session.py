@@ -134,9 +134,14 @@ class Sessions:
             deflates_up_to=deflates_up_to,
         )
         self._manager.add(connection)
-        self._replace_oldest(connection.user)
-        transport.write(self._welcome(connection, who))
-        self.wheel.put(connection, self._upkeep.first_visit(connection, time.monotonic()))
+        try:
+            self._replace_oldest(connection.user)
+            transport.write(self._welcome(connection, who))
+            self.wheel.put(connection, self._upkeep.first_visit(connection, time.monotonic()))
+        except Exception:
+            # Nobody has it who could take it out again.
+            self._leave(connection, None)
+            raise
         return connection
 
     def _welcome(self, connection: Connection, who: Verified) -> bytes:

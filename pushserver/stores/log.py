@@ -15,7 +15,7 @@ from pushserver.stores.stream import Entry, StreamReader, fields_of, position_of
 __all__ = ["LogEntry", "LogRange", "LogStore"]
 
 PAGE = 500
-FIND_PAGES = 10
+FIND_PAGES = 20
 
 
 @dataclass(frozen=True, slots=True)

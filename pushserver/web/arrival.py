@@ -22,7 +22,7 @@ from pushserver.web.chain import CLOSE_CODE
 from pushserver.web.chain.admission import address_key
 from pushserver.web.door import Door
 from pushserver.web.head import MAX_HEAD_BYTES, find_end, read_head
-from pushserver.web.transport import read_some
+from pushserver.web.transport import cost_of, read_some
 from pushserver.web.upgrade import no_handshake
 
 __all__ = ["Arrival", "Desk"]
@@ -104,16 +104,17 @@ class Arrival:
         """Read what there is of the head, or behind it; how many bytes that was."""
         if self._sock is None:
             return 0
-        data = read_some(self._sock, READ_BYTES)
+        sock = self._sock
+        data = read_some(sock, READ_BYTES)
         if data is None:
-            return 0
+            return cost_of(sock, 0)
         known = len(self._data)
         self._data += data
         if not data or len(self._data) > MAX_EARLY_BYTES:
             self.cut()
         elif not self._end:
             self._look(known)
-        return len(data)
+        return cost_of(sock, len(data))
 
     def _look(self, known: int) -> None:
         end = find_end(self._data, known)
@@ -220,18 +221,22 @@ class Arrival:
         if self._sock is not None:
             self._desk.door.poller.want_to_write(self._sock.fileno(), True)
 
-    def writable(self) -> None:
-        """Send what is left of an answer."""
+    def writable(self) -> int:
+        """Send what is left of an answer; how many bytes the kernel took."""
         if self._sock is None or not self._out:
-            return
+            return 0
+        sent = len(self._out)
         try:
-            self._out = self._out[self._sock.send(self._out) :]
+            sent = self._sock.send(self._out)
         except (BlockingIOError, InterruptedError):
-            return
+            return 0
         except OSError:
-            self._out = b""
+            # Nobody reads it any more.
+            pass
+        self._out = self._out[sent:]
         if not self._out:
             self.cut()
+        return sent
 
     def overdue(self) -> None:
         """The handshake took too long: the chain is ended and refuses; without a chain there is no answer."""

@@ -13,7 +13,7 @@ from typing import Protocol
 __all__ = ["BYTES_AT_ONCE", "EVENTS_AT_ONCE", "Poller", "Watched"]
 
 EVENTS_AT_ONCE = 500
-"""Told in one turn of the loop, the rest in the next: as many as are pushed to in one, so pongs keep up."""
+"""Told in one turn of the loop at most, the others in the next: as many as are pushed to in one."""
 BYTES_AT_ONCE = 64 * 1024
 """Read in one turn, or what takes as long: bytes and not time, or a slow machine would hardly read at all."""
 
@@ -31,24 +31,24 @@ class Watched(Protocol):
         Answers how many bytes were read, or how many would have cost as much.
         """
 
-    def writable(self) -> None:
-        """The kernel takes more."""
+    def writable(self) -> int:
+        """The kernel takes more. Answers as `readable`."""
 
 
 class Poller:
-    """Watches sockets by their descriptors, on the loop that runs when the first of them comes.
+    """Watches sockets by their descriptors, on one loop: that which runs when the first of them comes.
 
     A descriptor must be given back (`forget`) before it is closed.
     """
 
-    __slots__ = ("_epoll", "_left", "_loop", "_watched")
+    __slots__ = ("_epoll", "_loop", "_put_off", "_watched")
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._loop: asyncio.AbstractEventLoop | None = None
         """While there is something to watch."""
         self._watched: dict[int, Watched] = {}
-        self._left: list[tuple[int, int]] = []
+        self._put_off: list[tuple[int, int]] = []
         """Descriptors and events that were too much for the turn before."""
 
     def __len__(self) -> int:
@@ -77,30 +77,29 @@ class Poller:
             self._loop = None
 
     def _look(self) -> None:
-        watched, left = self._watched, BYTES_AT_ONCE
-        ready, self._left = self._left or self._epoll.poll(0, EVENTS_AT_ONCE), []
+        watched, budget = self._watched, BYTES_AT_ONCE
+        ready, self._put_off = self._put_off or self._epoll.poll(0, EVENTS_AT_ONCE), []
         for number, (descriptor, events) in enumerate(ready, 1):
             one = watched.get(descriptor)
             # None if what another was told has ended it. Whoever has its descriptor by now finds nothing.
             if one is not None:
-                left -= self._tell(one, events)
-                if left <= 0:
-                    # The kernel says once more that there are some. They come before those that it names
-                    # then, or who is always ready, and slow, would keep them waiting.
-                    self._left = ready[number:]
+                budget -= self._tell(one, events)
+                if budget <= 0:
+                    # First in the next turn: the kernel would name those again that are always ready.
+                    self._put_off = ready[number:]
                     return
 
     def _tell(self, one: Watched, events: int) -> int:
-        size = 0
+        cost = 0
         try:
             # An error or a hang-up is found by reading.
             if events != _WRITABLE:
-                size = one.readable()
+                cost = one.readable()
             if events & _WRITABLE:
-                one.writable()
+                cost += one.writable()
         except Exception as error:
             # One connection's trouble must not keep the others' from being told.
             asyncio.get_running_loop().call_exception_handler(
                 {"message": "telling a connection of its socket failed", "exception": error}
             )
-        return size
+        return cost

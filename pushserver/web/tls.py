@@ -15,7 +15,7 @@ from pushserver.core.errors import ConfigError
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["MAX_READ_BYTES", "RECORD_BYTES", "TlsSocket", "load_certificate"]
+__all__ = ["MAX_READ_BYTES", "RECORD_BYTES", "STEP_BYTES", "TlsSocket", "load_certificate"]
 
 RECORD_BYTES = 16 * 1024
 """What a record holds at most (RFC 8446 section 5.1)."""
@@ -27,6 +27,8 @@ MAX_UNSENT_BYTES = 4 * RECORD_BYTES
 """Answers of OpenSSL's own, and a record of ours."""
 MAX_IDLE_BYTES = 4 * RECORD_BYTES
 """What may come in and say nothing, but for 32 times as much as what is said: a byte in a record costs 23."""
+STEP_BYTES = 64 * 1024
+"""What could be read in the time of a step of the handshake that is answered, which may be a signature."""
 
 _CERTIFICATE, _KEY = "server.certfile", "server.keyfile"
 
@@ -51,14 +53,19 @@ class TlsSocket(socket.socket):
         self._owed = 0
         """Bytes that are in the last of them and were not told to be taken: they come once more."""
         self._idle = 0
+        self.cost = 0
+        """How many bytes could have been read in the time that the last step or read took, about."""
 
     def do_handshake(self) -> None:
         """One step. Raises `ssl.SSLWantReadError` or `ssl.SSLWantWriteError` if there are more."""
+        self.cost = 0
         with suppress(BlockingIOError):
-            self._feed()
+            self.cost = self._feed()
         try:
             self._tls.do_handshake()
         finally:
+            if self._outgoing.pending:
+                self.cost = STEP_BYTES
             if not self._flush():
                 raise ssl.SSLWantWriteError
 
@@ -75,9 +82,11 @@ class TlsSocket(socket.socket):
         view = memoryview(buffer)
         if len(view) < MAX_READ_BYTES:
             raise ValueError(f"a read may bring {MAX_READ_BYTES} bytes")
+        fed = 0
         # Something may have come in with the end of the handshake.
         with suppress(BlockingIOError):
-            self._idle += self._feed()
+            fed = self._feed()
+        self._idle += fed
         if self._idle > MAX_IDLE_BYTES:
             # Changes of the key, which cost far more than they weigh.
             raise ssl.SSLError("the other side says nothing")
@@ -97,6 +106,7 @@ class TlsSocket(socket.socket):
             self._end()
         finally:
             self._idle = max(0, self._idle - 32 * size)
+            self.cost = size or 32 * fed
             self._flush()
         return size
 

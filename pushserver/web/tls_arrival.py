@@ -10,18 +10,16 @@ from pushserver.web.tls import TlsSocket
 
 __all__ = ["TlsArrival"]
 
-STEP_BYTES = 32 * 1024
-"""What a step costs, in what is read in one turn of the loop: a signature takes milliseconds."""
-
 
 class TlsArrival(Arrival):
     """As `Arrival`, on a `TlsSocket`. Its deadline is one for both handshakes, from the accept on."""
 
-    __slots__ = ("_secured",)
+    __slots__ = ("_secured", "_wants_to_write")
 
     def __init__(self, desk: Desk, sock: TlsSocket, address: Any, *, unix_socket: bool) -> None:
         super().__init__(desk, sock, address, unix_socket=unix_socket)
         self._secured = False
+        self._wants_to_write = False
 
     def begin(self) -> None:
         """Wait for the client to begin.
@@ -32,34 +30,33 @@ class TlsArrival(Arrival):
 
     def readable(self) -> int:
         """One step of TLS' handshake, and behind it what `Arrival` reads. None of them blocks."""
-        if self._secured:
-            return super().readable()
-        self._secure()
-        return STEP_BYTES
+        return super().readable() if self._secured else self._secure()
 
-    def writable(self) -> None:
+    def writable(self) -> int:
         """As `readable`."""
-        if self._secured:
-            super().writable()
-        else:
-            self._secure()
+        return super().writable() if self._secured else self._secure()
 
-    def _secure(self) -> None:
+    def _secure(self) -> int:
         sock = self._sock
         if not isinstance(sock, TlsSocket):
-            return
-        poller = self._desk.door.poller
+            return 0
         try:
             sock.do_handshake()
         except ssl.SSLWantReadError:
-            poller.want_to_write(sock.fileno(), False)
+            self._want_to_write(sock, False)
         except ssl.SSLWantWriteError:
-            poller.want_to_write(sock.fileno(), True)
+            self._want_to_write(sock, True)
         except OSError:
             # No TLS, none that we speak, or gone: nobody who would read an answer.
             self._desk.door.metrics.handshakes.labels("tls").inc()
             self.cut()
         else:
             self._secured = True
-            poller.want_to_write(sock.fileno(), False)
+            self._want_to_write(sock, False)
             super().begin()
+        return sock.cost
+
+    def _want_to_write(self, sock: TlsSocket, wanted: bool) -> None:
+        if wanted is not self._wants_to_write:
+            self._wants_to_write = wanted
+            self._desk.door.poller.want_to_write(sock.fileno(), wanted)

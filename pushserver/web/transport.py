@@ -19,8 +19,9 @@ from pushserver.core.deflate import InflatingParser
 from pushserver.core.frames import Close, Event, FrameParser, ProtocolError, close_frame
 from pushserver.delivery.connection import Connection
 from pushserver.web.poller import Poller
+from pushserver.web.tls import TlsSocket
 
-__all__ = ["Owner", "SocketOptions", "SocketTransport", "read_some"]
+__all__ = ["Owner", "SocketOptions", "SocketTransport", "cost_of", "read_some"]
 
 log = structlog.get_logger(__name__)
 
@@ -82,6 +83,11 @@ def read_some(sock: socket.socket, most: int) -> bytes | None:
         return None
     except OSError:
         return b""
+
+
+def cost_of(sock: socket.socket, size: int) -> int:
+    """What a read of `size` bytes cost, as of `Watched.readable`: TLS that says nothing costs most."""
+    return sock.cost if isinstance(sock, TlsSocket) else size
 
 
 class SocketTransport:
@@ -204,17 +210,17 @@ class SocketTransport:
         self._closing, self._direct = True, None
         asyncio.get_running_loop().call_soon(self.abort)
 
-    def writable(self) -> None:
-        """Send more of what the kernel did not take before."""
+    def writable(self) -> int:
+        """Send more of what the kernel did not take before; how many bytes it took now."""
         if self._sock is None or not self._out:
-            return
+            return 0
         try:
             sent = self._sock.send(self._out)
         except (BlockingIOError, InterruptedError):
-            return
+            return 0
         except OSError:
             self.abort()
-            return
+            return 0
         self.progressed_at = time.monotonic()
         self._out = self._out[sent:]
         if not self._out:
@@ -223,6 +229,7 @@ class SocketTransport:
                 self._direct = self._sock.send
             elif self._peer_closed:
                 self.abort()
+        return sent
 
     # -- reading
 
@@ -231,9 +238,10 @@ class SocketTransport:
         if self._sock is None or self._in_portions:
             return 0
         most = INFLATING_READ_BYTES if type(self._parser) is InflatingParser else READ_BYTES
-        data = read_some(self._sock, most)
+        sock = self._sock
+        data = read_some(sock, most)
         if data is None:
-            return 0
+            return cost_of(sock, 0)
         if not data:
             self.abort()
         elif len(data) > most:
@@ -241,11 +249,16 @@ class SocketTransport:
             self._take_in_portions(data, most)
         else:
             self._take(data)
-        return len(data)
+        return cost_of(sock, len(data))
 
     def _take_in_portions(self, data: bytes, most: int) -> None:
         """One in a turn of the loop; the next read comes behind the last of them."""
-        self._take(data[:most])
+        try:
+            self._take(data[:most])
+        except Exception:
+            # What is left of it has no beginning any more.
+            self.abort()
+            raise
         rest = data[most:]
         self._in_portions = bool(rest) and self._sock is not None
         if self._in_portions:
@@ -258,11 +271,12 @@ class SocketTransport:
             if self._late > MAX_LATE_BYTES:
                 self.abort()
                 return
-        broken: ProtocolError | None = None
+        broken: tuple[CloseCode, str] | None = None
         try:
             events = self._parser.feed(data)
         except ProtocolError as error:
-            broken, events = error, list(error.events)
+            # Not the error itself: its traceback knows this frame, a circle with all that was read.
+            broken, events = (error.close_code, error.reason), list(error.events)
         if events and isinstance(events[-1], Close):
             self._peer_closed = True
             if self._closing:
@@ -273,7 +287,7 @@ class SocketTransport:
         if frames and not self._closing and self.connection is not None:
             self._owner.received(self.connection, events, frames)
         if broken is not None and not self._closing and self.connection is not None:
-            self._owner.violated(self.connection, broken.close_code, broken.reason)
+            self._owner.violated(self.connection, *broken)
 
     # -- ending
 

@@ -632,7 +632,11 @@ def test_what_comes_to_many_is_written_as_it_is_and_kept_as_it_is() -> None:
     assert two.push_live(both, 5.0) is not None
     assert wire.writes[-1] is both.frames
     assert wire.ids == ["m-10", "m-20"]
-    assert (one.ledger.log_at, one.ledger.unconfirmed, one.ledger.unconfirmed_bytes) == (20, 2, both.size)
+    assert (one.ledger.log_at, one.ledger.unconfirmed, one.ledger.unconfirmed_bytes) == (
+        20,
+        2,
+        both.entry.size,
+    )
     assert one.ledger.sent["m-10"] is two.ledger.sent["m-10"]
     assert pong_of(one) == ["m-10", "m-20"]
     assert (one.ledger.unconfirmed, one.ledger.unconfirmed_bytes, two.ledger.unconfirmed) == (0, 0, 2)
@@ -646,7 +650,7 @@ def test_what_comes_to_many_is_compressed_for_all_who_take_that_in_one_piece() -
         one, wire = live(window=limits(log_confirm_s=1000.0))
         one.deflates_up_to = up_to
         assert one.push_live(many, 5.0) is not None
-        assert one.ledger.unconfirmed_bytes == many.size
+        assert one.ledger.unconfirmed_bytes == many.entry.size
         wires.append(wire)
     assert wires[0].writes[-1] is wires[1].writes[-1]
     assert wires[0].writes[-1] == b"".join(message.deflated(100_000) for _, message in placed)

@@ -267,6 +267,27 @@ async def test_an_id_that_is_given_to_two_messages_in_one_read_comes_once(redis_
             assert one.connection.ledger.unconfirmed == 1
 
 
+@pytest.mark.gen_test
+async def test_an_id_that_comes_again_while_the_first_is_only_noted_holds_the_cursor_back(
+    redis_server: RedisServer,
+) -> None:
+    """In a read of its own: the client has the first, confirmed nothing, and gets all of it once more."""
+    one = "redis.call('XADD', KEYS[1], '*', 'id', ARGV[1], 'to', '{}', 'text', ARGV[2], 'expires', ARGV[3])"
+    async with log_rig(redis_server.url, delivery={"log_confirm_s": 20}) as on:
+        line = await on.comes()
+        expires, key = on.app.stores.clock.now_ms() + 60_000, on.app.stores.log._key
+        for message_id, more in (("m-1", 0), ("between", 0), ("m-1", 1)):
+            text = f'{{"type":"message","id":"{message_id}","time":1,"content":1}}'
+            await on.app.stores.commands.call("EVAL", one, 1, key, message_id, text, expires + more)
+            await on.offered()
+        assert line.wire.ids == ["m-1", "between"]
+        assert line.connection.ledger.unconfirmed == 2
+        line.leave()
+        await eventually(lambda: on.app.cursors.waiting == 0)
+        again = await on.comes()
+        assert set(again.wire.ids) == {"m-1", "between"}
+
+
 # -- the window
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pushserver.core.message import Message
 from pushserver.delivery.connection import Connection, State
-from pushserver.delivery.live_batch import NOTED_BYTES, NOTED_MAX, LiveBatch
+from pushserver.delivery.live_batch import NOTED_BYTES, NOTED_WEIGHT, LiveBatch
 from pushserver.delivery.sent import Sent
 from tests.delivery.wire import Wire, connection, limits, message
 
@@ -129,13 +129,13 @@ def test_it_is_only_noted_until_somebody_looks() -> None:
 
 
 def test_no_more_is_noted_than_may_go_without_a_ping() -> None:
-    one, wire = live(NOTED_MAX - 1)
-    assert (len(one._noted), wire.pings) == (NOTED_MAX - 1, [])
+    one, wire = live(NOTED_WEIGHT - 1)
+    assert (len(one._noted), wire.pings) == (NOTED_WEIGHT - 1, [])
     assert one.push_live(LiveBatch([(9999, message("last"))], 1000), 5.0) is not None
     assert (one._noted, wire.pings) == ([], [b"1"])
 
 
-@pytest.mark.parametrize("window", [limits(messages=NOTED_MAX - 1), limits(bytes=NOTED_BYTES - 1)])
+@pytest.mark.parametrize("window", [limits(messages=NOTED_WEIGHT - 1), limits(bytes=NOTED_BYTES - 1)])
 def test_nothing_is_noted_where_the_window_is_smaller(window: object) -> None:
     one = connection(window=window)  # type: ignore[arg-type]  # a parameter of pytest's
     one.state = State.LIVE

@@ -31,8 +31,9 @@ class Line:
         self.on_read()
         return self.size
 
-    def writable(self) -> None:
+    def writable(self) -> int:
         self.told.append((self, "writable"))
+        return 0
 
     def read(self) -> None:
         """What a decent reader does."""

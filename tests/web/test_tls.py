@@ -18,7 +18,14 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from pushserver.core.errors import ConfigError
-from pushserver.web.tls import MAX_READ_BYTES, PIECE_BYTES, RECORD_BYTES, TlsSocket, load_certificate
+from pushserver.web.tls import (
+    MAX_READ_BYTES,
+    PIECE_BYTES,
+    RECORD_BYTES,
+    STEP_BYTES,
+    TlsSocket,
+    load_certificate,
+)
 from tests.engines.certificates import Authority
 
 Pair = tuple[TlsSocket, ssl.SSLSocket]
@@ -150,6 +157,37 @@ def test_who_changes_keys_and_says_nothing_is_read_in_pieces(tcp_pair: Pair) -> 
     assert waiting(server) >= before - PIECE_BYTES
     with pytest.raises(ssl.SSLError, match="says nothing"):
         change_keys_without_end(server, client)
+
+
+def test_a_read_that_says_nothing_costs_more_than_one_that_does(tcp_pair: Pair) -> None:
+    server, client = tcp_pair
+    client.send(b"x" * 1000)
+    server.recv(100)
+    assert server.cost == 1000
+    with pytest.raises(BlockingIOError):
+        server.recv(100)
+    assert server.cost == 0
+    change_keys(client, 100)
+    assert select.select([server], [], [], 5)[0]
+    with pytest.raises(BlockingIOError):
+        server.recv(100)
+    assert server.cost > 32 * 20
+
+
+def test_a_step_of_the_handshake_costs_by_what_it_is_answered(files: tuple[str, str]) -> None:
+    """Who drips bytes into it keeps nobody from being read."""
+    context = load_certificate(*files)
+    assert context is not None
+    ours, theirs = socket.socketpair()
+    hello, nothing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(nothing, hello, server_hostname="localhost").do_handshake()
+    with TlsSocket(ours, context) as server, theirs:
+        for part, cost in ((hello.read(1), 1), (hello.read(), STEP_BYTES)):
+            theirs.send(part)
+            with pytest.raises(ssl.SSLWantReadError):
+                server.do_handshake()
+            assert server.cost == cost
 
 
 def test_who_asks_for_new_keys_and_does_not_read_them_is_ended(tcp_pair: Pair) -> None:

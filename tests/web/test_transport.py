@@ -632,6 +632,26 @@ async def test_who_is_cut_within_a_record_is_not_read_on(line: Make, monkeypatch
 
 
 @pytest.mark.gen_test
+async def test_what_fails_within_a_record_ends_the_connection(
+    line: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of the record has no beginning: it must neither be read nor be waited for."""
+    monkeypatch.setattr(module, "read_some", lambda sock, most: read_some(sock, RECORD_BYTES))
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    at = line(inflates=True)
+
+    def fail(events: list[Event]) -> None:
+        if at.owner.frames > 10:
+            raise RuntimeError("ours")
+
+    at.owner.on_events = fail
+    at.client.sendall(client_frame(PING, b"1" * 100) * 50)
+    await at.ended()
+    assert len(failures) == 1
+
+
+@pytest.mark.gen_test
 async def test_bombs_behind_our_close_are_not_inflated(line: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     inflated: list[int] = []
 
