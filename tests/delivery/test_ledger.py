@@ -40,7 +40,7 @@ def test_entries_written_down_together_are_as_those_written_down_one_by_one() ->
 
 
 @pytest.mark.parametrize(
-    ("books", "new"),
+    "books, new",
     [(ledger(log_at=5), entry(5, 6)), (ledger(messages=1), entry(6, 7)), (ledger(messages=0), entry(6))],
     ids=["had one", "too many", "no window"],
 )
