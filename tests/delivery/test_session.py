@@ -66,6 +66,23 @@ async def test_a_connection_is_registered_and_welcomed_in_the_turn_that_opens_it
         assert len(on.app.sessions.wheel) == 1
 
 
+class _Broken(Wire):
+    """No transport fails like that by what a client does."""
+
+    def write(self, data: bytes) -> None:
+        raise RuntimeError("ours")
+
+
+@pytest.mark.gen_test
+async def test_a_connection_that_cannot_be_welcomed_is_not_registered(redis_server: RedisServer) -> None:
+    async with rig(redis_server.url) as on:
+        with pytest.raises(RuntimeError, match="ours"):
+            on.open(wire=_Broken())
+        assert (len(on.app.manager), len(on.app.sessions.wheel)) == (0, 0)
+        await on.flushed()
+        assert await on.app.stores.presence.pods_of("alice") == {}
+
+
 @pytest.mark.gen_test
 async def test_an_idle_connect_costs_one_round_trip_after_the_announcement(redis_server: RedisServer) -> None:
     async with rig(redis_server.url) as on:
