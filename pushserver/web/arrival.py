@@ -22,6 +22,7 @@ from pushserver.web.chain import CLOSE_CODE
 from pushserver.web.chain.admission import address_key
 from pushserver.web.door import Door
 from pushserver.web.head import MAX_HEAD_BYTES, find_end, read_head
+from pushserver.web.poller import BYTES_AT_ONCE
 from pushserver.web.transport import cost_of, read_some
 from pushserver.web.upgrade import no_handshake
 
@@ -33,6 +34,8 @@ _T = TypeVar("_T")
 
 READ_BYTES = 8 * 1024
 """Taken in one callback at most: several times a decent head."""
+HEAD_COST = BYTES_AT_ONCE // 32
+"""What a head counts as that has become whole: as many are begun with in one turn as are accepted in one."""
 MAX_EARLY_BYTES = 128 * 1024
 """What a client may send before it was answered, head included."""
 
@@ -101,7 +104,7 @@ class Arrival:
             self._desk.door.poller.watch(self._sock.fileno(), self)
 
     def readable(self) -> int:
-        """Read what there is of the head, or behind it; how many bytes that was."""
+        """Read what there is of the head, or behind it; what that cost, in bytes."""
         if self._sock is None:
             return 0
         sock = self._sock
@@ -112,11 +115,12 @@ class Arrival:
         self._data += data
         if not data or len(self._data) > MAX_EARLY_BYTES:
             self.cut()
-        elif not self._end:
-            self._look(known)
+        elif not self._end and self._look(known):
+            return HEAD_COST
         return cost_of(sock, len(data))
 
-    def _look(self, known: int) -> None:
+    def _look(self, known: int) -> bool:
+        """Whether the head has become whole, which was known up to there; then it goes on."""
         end = find_end(self._data, known)
         if (end or len(self._data)) > MAX_HEAD_BYTES:
             self.cut()
@@ -129,6 +133,8 @@ class Arrival:
                 self._desk.to_tornado(self, sock, data)
             else:
                 self._enter(request)
+            return True
+        return False
 
     def _request(self) -> HttpRequest | None:
         peer = "" if self.unix_socket or not self.address else self.address[0]

@@ -234,7 +234,7 @@ class SocketTransport:
     # -- reading
 
     def readable(self) -> int:
-        """Take what has come in; how many bytes that was."""
+        """Take what has come in; what that cost, in bytes."""
         if self._sock is None or self._in_portions:
             return 0
         most = INFLATING_READ_BYTES if type(self._parser) is InflatingParser else READ_BYTES
