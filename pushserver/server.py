@@ -84,10 +84,16 @@ def run(
 def _run(serve: Coroutine[Any, Any, int], selector: WatchedSelector) -> int:
     try:
         with asyncio.Runner(loop_factory=lambda: _loop(selector)) as runner:
-            return runner.run(serve)
+            try:
+                return runner.run(serve)
+            finally:
+                # The loop, while it closes, would be told of one by a pipe that is closed, and complain;
+                # then it gives its signals back to the system, which would kill.
+                _ignore_hangups()
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     finally:
-        # The loop gives its signals back to the system, which would kill.
         _ignore_hangups()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
 def _loop(selector: WatchedSelector) -> asyncio.AbstractEventLoop:

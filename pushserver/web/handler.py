@@ -168,7 +168,9 @@ class PushHandler(JsonErrors, tornado.websocket.WebSocketHandler):
         except Exception:
             # What had a transport is told of its end by that.
             self._taken = sock.fileno() == -1
-            sock.close()
+            if not self._taken:
+                door.poller.forget(sock.fileno())
+                sock.close()
             raise
         self._taken = True
 
