@@ -42,9 +42,9 @@ async def measured(pod: Pod) -> list[tuple[str, str]]:
 FIGURES = {
     "CPU of a verified connect to its `live` frame": {"README.md": "180 us", "docs/sizing.md": "180 us"},
     "resident memory of an idle connection of 19 000 in one process": {
-        "README.md": "2.3 kB",
-        "docs/sizing.md": "2.3 kB",
-        "docs/deploying.md": "2.3 kB",
+        "README.md": "2.1 kB",
+        "docs/sizing.md": "2.1 kB",
+        "docs/deploying.md": "2.1 kB",
     },
     "CPU of a message that waited, until it is settled and exposed": {
         "README.md": "22 us",
