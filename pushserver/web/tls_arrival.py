@@ -53,7 +53,10 @@ class TlsArrival(Arrival):
         else:
             self._secured = True
             self._want_to_write(sock, False)
+            # Of this step, and not of the read that follows in the same callback.
+            cost = sock.cost
             super().begin()
+            return cost
         return sock.cost
 
     def _want_to_write(self, sock: TlsSocket, wanted: bool) -> None:
