@@ -7,10 +7,21 @@ import time
 from collections.abc import Callable
 from statistics import median
 
-__all__ = ["cpu_seconds", "slowness"]
+import pytest
+
+__all__ = ["TooSlow", "at_most", "cpu_seconds", "measured_again", "slowness"]
 
 LOOP_S = 0.005
 """What `_loop` takes there."""
+
+
+class TooSlow(AssertionError):
+    """It cost more than it may."""
+
+
+measured_again = pytest.mark.flaky(reruns=4, only_rerun=["TooSlow"])
+"""For tests that raise `TooSlow`: a machine that stalls adds to a measurement and nothing takes away from it,
+so what costs too much does so each time. Whatever else fails is not tried again."""
 
 
 def cpu_seconds(action: Callable[[], object]) -> float:
@@ -23,6 +34,13 @@ def cpu_seconds(action: Callable[[], object]) -> float:
         return time.thread_time() - began
     finally:
         sys.settrace(trace)
+
+
+def at_most(bound_s: float, action: Callable[[], object]) -> None:
+    """Run `action`. Raises `TooSlow` if it cost that much or more; tests that use it are `measured_again`."""
+    spent = cpu_seconds(action)
+    if spent >= bound_s:
+        raise TooSlow(f"{spent * 1000:.0f} ms")
 
 
 def slowness() -> float:

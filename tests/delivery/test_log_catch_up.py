@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from pushserver.core.close_codes import CloseCode
-from tests.callbacks import MAX_CALLBACK_S, watched_callbacks
+from tests.callbacks import short_callbacks
+from tests.cpu_time import measured_again
 from tests.delivery.log_rig import LogRig, log_rig
 from tests.delivery.rig import Line
 from tests.engines.redis_server import RedisServer
@@ -269,6 +270,7 @@ async def test_what_was_trimmed_while_a_connection_was_live_is_no_gap(redis_serv
 # -- what it costs
 
 
+@measured_again
 @pytest.mark.gen_test(timeout=60)
 async def test_a_long_log_of_others_holds_nobody_up(redis_server: RedisServer) -> None:
     """20 000 messages for another hall: looked through in steps, and none of them pushed."""
@@ -280,16 +282,14 @@ async def test_a_long_log_of_others_holds_nobody_up(redis_server: RedisServer) -
                 for number in range(start, start + 5000)
             )
             await asyncio.gather(*adds)
-        with watched_callbacks() as loading:
+        with short_callbacks():
             await on.follow()
         assert len(on.app.tail) == 20_000
         await on.tell("last")
-        with watched_callbacks() as looking:
+        with short_callbacks():
             line = on.open(categories={"vip": ("3",), "hall": ("a",)})
             await line.got("last")
             await line.live()
-        assert loading.worst_s < MAX_CALLBACK_S, loading.worst
-        assert looking.worst_s < MAX_CALLBACK_S, looking.worst
 
 
 @pytest.mark.gen_test
