@@ -122,8 +122,9 @@ class Connection:
         self._window = window
         self._ledger = Ledger(window, ack_mode=ack_mode, log_at=log_at)
         self._noted: list[Entry] = []
-        """Written, and not in the ledger yet; only while it is live and its ledger has nothing as sent."""
+        """Written, and not in the ledger yet; only while it is live and nothing from elsewhere is unsettled."""
         self._noted_weight = 0
+        """Of what has no ping behind it yet, noted or not."""
         self._rides_from = 0.0
         """While something is noted: monotonic second from which its ping goes out with the next message."""
         self._room: asyncio.Future[None] | None = None
@@ -233,7 +234,7 @@ class Connection:
         if now + ride_s < ping_by and self._may_note(batch):
             receipts.ping_by = ping_by
             self._rides_from = ping_by - ride_s
-            self._noted_weight = batch.weight
+            self._noted_weight = receipts.weight + batch.weight
             self._noted.append(batch.entry)
         else:
             ledger.add_live((batch.entry,), ping_by)
@@ -244,12 +245,15 @@ class Connection:
         return 0.0 if planned else ping_by
 
     def _may_note(self, batch: LiveBatch) -> bool:
-        """Whether what may be noted fits the window, so that it need not be reckoned with each."""
-        window = self._window
+        """Whether as much as may be noted is let out by the window, has no ping that is due, and has no id that
+        is out already, so that none of it need be looked at with each.
+        """
+        ledger = self._ledger
         return (
-            not self._ledger.sent
-            and batch.weight < NOTED_WEIGHT <= window.messages
-            and window.bytes >= NOTED_BYTES
+            ledger.receipts.weight + batch.weight < NOTED_WEIGHT
+            and not ledger.receipts.urgent
+            and not ledger.from_elsewhere
+            and ledger.has_room_for(NOTED_WEIGHT, NOTED_BYTES)
         )
 
     def push_live_only(self, message: Message, now_ms: int, now: float) -> bool:

@@ -25,6 +25,7 @@ class Ledger:
         "_settled_meanwhile",
         "_unacked",
         "_window",
+        "from_elsewhere",
         "log_at",
         "receipts",
         "sent",
@@ -43,6 +44,8 @@ class Ledger:
         self.log_at = log_at
         """Place in the log of the last message that was given to this connection, or passed over for it."""
         self.sent: dict[str, Sent] = {}
+        self.from_elsewhere = 0
+        """How many of these are not from the log, which has each id once."""
         self.unconfirmed = 0
         self.unconfirmed_bytes = 0
         self.waits_since = 0.0
@@ -64,13 +67,19 @@ class Ledger:
 
     def has_room_for_all(self, entry: Entry) -> bool:
         """Whether the window lets all of it out, and none of it was sent or passed over here before."""
-        window = self._window
         return (
             self.log_at < entry.first
-            and self.unconfirmed + entry.count <= window.messages
-            and self.unconfirmed_bytes + entry.size <= window.bytes
-            and len(self.sent) + entry.count <= 2 * window.messages
+            and self.has_room_for(entry.count, entry.size)
             and entry.by_id.keys().isdisjoint(self.sent)
+        )
+
+    def has_room_for(self, count: int, size: int) -> bool:
+        """Whether the window lets out so many messages, of so many bytes together."""
+        window = self._window
+        return (
+            self.unconfirmed + count <= window.messages
+            and self.unconfirmed_bytes + size <= window.bytes
+            and len(self.sent) + count <= 2 * window.messages
         )
 
     # -- sending
@@ -78,6 +87,7 @@ class Ledger:
     def add(self, sent: Sent, end: int, now: float, ping_by: float) -> None:
         """It is about to be written, up to the byte `end`. `ping_by` is as of `Receipts.add`."""
         self.sent[sent.id] = sent
+        self.from_elsewhere += sent.position <= INBOX
         if self.unconfirmed == 0:
             self.waits_since = now
         self.unconfirmed += 1
@@ -158,7 +168,9 @@ class Ledger:
     def forget(self, ids: Iterable[str]) -> None:
         """Nothing will bring these again: they came from no inbox and are exposed, or they are settled."""
         for message_id in ids:
-            self.sent.pop(message_id, None)
+            sent = self.sent.pop(message_id, None)
+            if sent is not None and sent.position <= INBOX:
+                self.from_elsewhere -= 1
         if not self.sent:
             # An emptied dict keeps the room of what it held, up to 9 kB for a full window.
             self.sent.clear()

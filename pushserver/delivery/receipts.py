@@ -33,9 +33,9 @@ class Receipts:
         "_told",
         "_unmarked",
         "_unmarked_bytes",
-        "_urgent",
         "_waits_since",
         "ping_by",
+        "urgent",
     )
 
     def __init__(self) -> None:
@@ -46,7 +46,8 @@ class Receipts:
         self._unmarked_bytes = 0
         self._told: tuple[int, Missed] | None = None
         """What the client was told that it missed, and the counter of the ping that would prove it."""
-        self._urgent = False
+        self.urgent = False
+        """Something that was added cannot wait."""
         self._waits_since = 0.0
         self.ping_by = 0.0
         """Monotonic second by which a ping is to go out for what can wait; 0 if nothing waits for one."""
@@ -59,7 +60,7 @@ class Receipts:
         self._unmarked.extend(items)
         self._unmarked_bytes += size
         if not ping_by:
-            self._urgent = True
+            self.urgent = True
         elif not self.ping_by:
             self.ping_by = ping_by
 
@@ -92,21 +93,22 @@ class Receipts:
 
     def hurry(self) -> None:
         """Something else waits for what was added to be confirmed: its ping cannot wait."""
-        self._urgent = bool(self._unmarked)
+        self.urgent = bool(self._unmarked)
 
     @property
     def overdue(self) -> bool:
         """Whether a ping is due although another is in flight, or what waits could wait."""
-        most = 1 if self._urgent else PATIENT
-        return (
-            len(self._unmarked) >= PING_EVERY_MESSAGES * most
-            or self._unmarked_bytes >= PING_EVERY_BYTES * most
-        )
+        return self.weight >= PING_EVERY_MESSAGES * (1 if self.urgent else PATIENT)
+
+    @property
+    def weight(self) -> int:
+        """How much was added that no ping would confirm yet, in messages, by their number or their bytes."""
+        return max(len(self._unmarked), self._unmarked_bytes * PING_EVERY_MESSAGES // PING_EVERY_BYTES)
 
     @property
     def due(self) -> bool:
         """Whether something that cannot wait has no ping that would confirm it, and none is in flight."""
-        return self._urgent and not self._marks
+        return self.urgent and not self._marks
 
     @property
     def waits_since(self) -> float | None:
@@ -121,7 +123,7 @@ class Receipts:
         self._marks.append((self._counter, end, self._unmarked))
         self._unmarked = []
         self._unmarked_bytes = 0
-        self._urgent = False
+        self.urgent = False
         self.ping_by = 0.0
         return ping_frame(b"%d" % self._counter)
 

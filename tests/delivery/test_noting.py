@@ -17,7 +17,7 @@ from pushserver.delivery.live_batch import NOTED_BYTES, NOTED_WEIGHT, LiveBatch
 from pushserver.delivery.sent import Sent
 from tests.delivery.wire import Wire, connection, limits, message
 
-WINDOW = limits(messages=200, bytes=NOTED_BYTES + 4000, log_confirm_s=2.0)
+WINDOW = limits(messages=300, bytes=2 * NOTED_BYTES, log_confirm_s=2.0)
 
 
 @dataclass
@@ -32,21 +32,26 @@ class Twin:
         self.one: Connection = connection(wire=self.wire, window=WINDOW)
         self.one.state = State.LIVE
         self.confirmed: list[Sent] = []
+        self.logged: set[str] = set()
 
     def do(self, step: tuple[str, int], place: int, now: float) -> None:
         """One step; what it answers is kept."""
         kind, number = step
         with patch.object(random, "uniform", lambda low, high: (low + high) / 2):
             self.seen.append(getattr(self, kind)(number, place, now))
-        if self.at_once:
-            assert self.one.ledger is self.one._ledger
 
     def live(self, number: int, place: int, now: float) -> object:
         return self._live(place * 100, 1 + number % 3, number, now)
 
     def _live(self, place: int, count: int, size: int, now: float) -> object:
         placed = [(at, message(f"m-{at}", size)) for at in range(place, place + count)]
-        return self.one.push_live(LiveBatch(placed, 1000), now)
+        return self._push_live(LiveBatch(placed, 1000), now)
+
+    def _push_live(self, batch: LiveBatch, now: float) -> object:
+        answer = self.one.push_live(batch, now)
+        if self.at_once:
+            assert self.one.ledger is self.one._ledger
+        return answer
 
     def large(self, number: int, place: int, now: float) -> object:
         return self._live(place * 100, 2, number * 20, now)
@@ -56,6 +61,15 @@ class Twin:
 
     def inbox(self, number: int, place: int, now: float) -> object:
         return self.one.push(messages(number % 4, place), "live", 1000, now)
+
+    def of_both(self, number: int, place: int, now: float) -> object:
+        """An id of few, which stand in the inbox as well as in the log."""
+        one = message(f"b-{number % 3}")
+        if number % 2 and one.id not in self.one.ledger.sent:
+            return self.one.push([one], "live", 1000, now)
+        batch = LiveBatch([(place * 100, one)], 1000, look_closely=one.id in self.logged)
+        self.logged.add(one.id)
+        return self._push_live(batch, now)
 
     def log(self, number: int, place: int, now: float) -> object:
         entries = [(place * 100 + at, one) for at, one in enumerate(messages(number % 4, place))]
@@ -88,7 +102,7 @@ class Twin:
         return None
 
 
-KINDS = ("live", "large", "many", "inbox", "log", "ping", "pong", "settle", "look", "behind_and_live")
+KINDS = ("live", "large", "many", "inbox", "of_both", "log", "ping", "pong", "settle", "look", "behind_and_live")
 OFTEN = ("live",) * 8 + ("pong", "settle") * 2
 STEPS = st.lists(st.tuples(st.sampled_from((*OFTEN, *KINDS)), st.integers(0, 60)), max_size=40)
 
@@ -100,6 +114,20 @@ def messages(count: int, place: int) -> Sequence[Message]:
 @settings(max_examples=300)
 @given(STEPS, st.sampled_from([0.01, 0.3, 0.7]))
 def test_whatever_happens_it_writes_and_tells_the_same(steps: list[tuple[str, int]], pace: float) -> None:
+    compare(steps, pace)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_nor_does_it_in_a_long_life(seed: int) -> None:
+    """Of few kinds of steps each, for what others do often hides much."""
+    chance = random.Random(seed)
+    kinds = ("live", *chance.sample(KINDS, 3))
+    steps = [(chance.choice(kinds), chance.randrange(60)) for _ in range(200)]
+    compare(steps, chance.choice([0.01, 0.3, 0.7]))
+
+
+def compare(steps: Sequence[tuple[str, int]], pace: float) -> None:
+    """Do the same with two twins, which answer and write the same."""
     noting, at_once = Twin(at_once=False), Twin(at_once=True)
     for place, step in enumerate([*steps, ("pong", 0), ("look", 0)], 1):
         for twin in (noting, at_once):
@@ -144,11 +172,48 @@ def test_nothing_is_noted_where_the_window_is_smaller(window: object) -> None:
     assert one.ledger.unconfirmed == 1
 
 
-def test_nothing_is_noted_beside_what_is_not_settled() -> None:
-    """An id that comes again is found, and what is confirmed stays in order."""
-    one, _ = live(0)
+def test_nothing_is_noted_beside_what_came_from_elsewhere_until_it_is_settled() -> None:
+    """Of an id that comes again this must be found, which the log's messages do not need."""
+    one, wire = live(0)
     one.push([message("from the inbox")], "live", 1000, 5.0)
-    assert one.push_live(LiveBatch([(1, message("m-1"))], 1000), 5.0) is not None
+    assert one.push_live_only(message("stored nowhere"), 1000, 5.0)
+    for place, (settled, noted) in enumerate([("none", 0), ("from the inbox", 0), ("stored nowhere", 1)], 1):
+        assert one.pong(wire.pings[-1], 5.0) or place > 1
+        one.forget([settled])
+        assert one.push_live(LiveBatch([(place, message(f"m-{place}"))], 1000), 5.0) is not None
+        assert len(one._noted) == noted, settled
+
+
+def test_what_comes_after_a_ping_is_noted_while_what_came_before_is_not_settled() -> None:
+    one, wire = live(3)
+    one.ping(5.0)
+    for place in (4, 5):
+        assert one.push_live(LiveBatch([(place, message(f"m-{place}"))], 1000), 5.0) is not None
+    assert (len(one._noted), len(one._ledger.sent)) == (2, 3)
+    answer = one.pong(wire.pings[-1], 5.0)
+    assert answer is not None
+    assert [sent.id for sent in answer[0]] == ["m-1", "m-2", "m-3"]
+    assert (one.ledger.unconfirmed, len(one.ledger.sent)) == (2, 5)
+    assert one.push_live(LiveBatch([(6, message("m-6"))], 1000), 5.0) is not None
+    assert len(one._noted) == 1
+    one.forget([sent.id for sent in answer[0]])
+    assert (list(one.ledger.sent), one.cursor(9)) == (["m-4", "m-5", "m-6"], 3)
+
+
+def test_what_was_written_down_counts_as_what_may_be_noted_until_the_next_ping() -> None:
+    one, wire = live(NOTED_WEIGHT - 3)
+    assert one.ledger.unconfirmed == NOTED_WEIGHT - 3
+    for place in range(1000, 1003):
+        assert wire.pings == []
+        assert one.push_live(LiveBatch([(place, message(f"m-{place}"))], 1000), 5.0) is not None
+    assert wire.pings == [b"1"]
+
+
+def test_nothing_is_noted_where_a_ping_is_due_at_once() -> None:
+    one, _ = live(1)
+    one.ping(5.0)
+    assert one.push_log([(2, message("m-2"))], "log", 1000, 5.0)
+    assert one.push_live(LiveBatch([(3, message("m-3"))], 1000), 5.0) is not None
     assert one._noted == []
 
 
