@@ -20,12 +20,14 @@ class Histogram(Collector):
     Observed by one thread only, the loop's; it may be collected from another.
     """
 
-    __slots__ = ("_bounds", "_counts", "_name", "_sum", "_text")
+    __slots__ = ("_bounds", "_bounds_ms", "_counts", "_name", "_sum", "_text")
 
     def __init__(self, name: str, text: str, registry: CollectorRegistry, bounds: Sequence[float]) -> None:
         self._name = name
         self._text = text
         self._bounds = [*bounds, float("inf")]
+        # Rounded, for 2.3 times 1000 is a little less than 2300.
+        self._bounds_ms = [round(bound * 1000, 6) for bound in self._bounds]
         self._counts = [0] * len(self._bounds)
         self._sum = 0.0
         registry.register(self)
@@ -36,17 +38,19 @@ class Histogram(Collector):
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
-    def observe_all(self, values: Sequence[float]) -> None:
-        """Count some values; cheaper than one by one where they are much alike. None of them is no value."""
-        bounds = self._bounds
-        if values and (lowest := min(values)) >= 0.0:
-            bucket = bisect_left(bounds, lowest)
-            if max(values) <= bounds[bucket]:
-                self._counts[bucket] += len(values)
-                self._sum += sum(values)
-                return
-        for value in values:
-            self.observe(value)
+    def observe_since(self, times_ms: Sequence[int], now_ms: int) -> None:
+        """Count the seconds since each of these times, which ascend; costs by buckets, not by times."""
+        left = len(times_ms)
+        if left and times_ms[-1] > now_ms:
+            for began in times_ms:
+                self.observe((now_ms - began) / 1000)
+            return
+        self._sum += (now_ms * left - sum(times_ms)) / 1000
+        bucket = bisect_left(self._bounds_ms, now_ms - times_ms[-1]) if left else 0
+        while left:
+            longer = bisect_left(times_ms, now_ms - self._bounds_ms[bucket], 0, left)
+            self._counts[bucket] += left - longer
+            left, bucket = longer, bucket + 1
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """What the registry asks for."""

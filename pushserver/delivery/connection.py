@@ -16,7 +16,7 @@ from pushserver.core.categories import Categories
 from pushserver.core.close_codes import CloseCode
 from pushserver.core.message import Message
 from pushserver.delivery.ledger import Ledger
-from pushserver.delivery.live_batch import NOTED_BYTES, NOTED_WEIGHT, Entry, LiveBatch, Placed
+from pushserver.delivery.live_batch import NOTED_BYTES, NOTED_WEIGHT, Entry, LiveBatch, Placed, together
 from pushserver.delivery.sent import INBOX, LIVE_ONLY, Sent
 from pushserver.delivery.transport import Transport, Window
 from pushserver.exposure.event import Source, connection_part
@@ -122,7 +122,7 @@ class Connection:
         self._window = window
         self._ledger = Ledger(window, ack_mode=ack_mode, log_at=log_at)
         self._noted: list[Entry] = []
-        """Written, and not in the ledger yet; only while it is live and nothing from elsewhere is unsettled."""
+        """Written, not in the ledger yet; only while it is live and nothing from elsewhere is unsettled."""
         self._noted_weight = 0
         """Of what has no ping behind it yet, noted or not."""
         self._rides_from = 0.0
@@ -157,8 +157,8 @@ class Connection:
 
     def _write_down(self) -> None:
         noted, self._noted, self._noted_weight = self._noted, [], 0
-        # Since it was noted nothing else was sent, confirmed or planned.
-        self._ledger.add_live(noted, self._ledger.receipts.ping_by)
+        # Since it was noted nothing else was sent or planned.
+        self._ledger.add_live(together(tuple(noted)), self._ledger.receipts.ping_by)
 
     # -- what may be sent
 
@@ -237,7 +237,7 @@ class Connection:
             self._noted_weight = receipts.weight + batch.weight
             self._noted.append(batch.entry)
         else:
-            ledger.add_live((batch.entry,), ping_by)
+            ledger.add_live(batch.entry, ping_by)
             if receipts.rides(now + ride_s):
                 frames += receipts.ping(self.transport.written + len(frames), now)
                 ping_by = 0.0
@@ -245,8 +245,8 @@ class Connection:
         return 0.0 if planned else ping_by
 
     def _may_note(self, batch: LiveBatch) -> bool:
-        """Whether as much as may be noted is let out by the window, has no ping that is due, and has no id that
-        is out already, so that none of it need be looked at with each.
+        """Whether the window lets out as much as may be noted, with no ping due for it and no id that is out
+        already, so that none of this need be looked at with each.
         """
         ledger = self._ledger
         return (
@@ -318,9 +318,10 @@ class Connection:
 
     # -- confirming
 
-    def pong(self, payload: bytes, now: float) -> tuple[list[Sent], Missed | None] | None:
+    def pong(self, payload: bytes, now: float) -> tuple[Sequence[Sent], Missed | None] | None:
         """A pong came: the messages it confirms and what it proves to have been told; None if unknown."""
-        ledger, receipts = self.ledger, self._ledger.receipts
+        # No ping is behind what is noted, so nothing of that is confirmed.
+        ledger, receipts = self._ledger, self._ledger.receipts
         items = ledger.pong(payload, self._taken, now)
         if items is None:
             return None
@@ -382,12 +383,12 @@ class Connection:
 
     def settled(self, ids: Iterable[str]) -> None:
         """The removal of `ids` from the inbox was answered: forget them, if no older read is out."""
-        self.ledger.settled(ids)
+        self._ledger.settled(ids)
         self._wake()
 
     def forget(self, ids: Iterable[str]) -> None:
         """Nothing will bring these again: they came from no inbox and are exposed, or they are settled."""
-        self.ledger.forget(ids)
+        self._ledger.forget(ids)
         self._wake()
 
     def cursor(self, offered: int) -> int:
@@ -395,8 +396,10 @@ class Connection:
 
         `offered` is the place up to which every live connection was offered everything.
         """
-        ledger = self.ledger
+        ledger = self._ledger
         first = ledger.first_of_log()
+        if first is None and self._noted:
+            first = self._noted[0].first
         if first is not None:
             return first - 1
         return max(ledger.log_at, offered) if self.state is State.LIVE else ledger.log_at

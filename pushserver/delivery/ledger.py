@@ -98,25 +98,24 @@ class Ledger:
         else:
             self.receipts.add((sent,), sent.size, ping_by)
 
-    def add_live(self, entries: Sequence[Entry], ping_by: float) -> None:
-        """As `add`, of who confirms by pongs, all of these in the order of the log."""
-        sent, items, size = self.sent, [], 0
-        for entry in entries:
-            sent.update(entry.by_id)
-            items += entry.items
-            size += entry.size
-        self.unconfirmed += len(items)
-        self.unconfirmed_bytes += size
-        self.log_at = entries[-1].last
-        self.receipts.add(items, size, ping_by)
+    def add_live(self, entry: Entry, ping_by: float) -> None:
+        """As `add`, of who confirms by pongs, all of it."""
+        self.sent.update(entry.by_id)
+        self.unconfirmed += entry.count
+        self.unconfirmed_bytes += entry.size
+        self.log_at = entry.last
+        self.receipts.add(entry.items, entry.size, ping_by)
 
     # -- confirming
 
-    def pong(self, payload: bytes, taken: int, now: float) -> list[Sent] | None:
+    def pong(self, payload: bytes, taken: int, now: float) -> Sequence[Sent] | None:
         """A pong came: what it confirms, as `Receipts.pong`."""
-        items = self.receipts.pong(payload, taken, now)
+        proven = self.receipts.pong(payload, taken, now)
+        if proven is None:
+            return None
+        items, size = proven
         if items:
-            self._confirmed(items, now)
+            self._confirmed(len(items), size, now)
         return items
 
     def ack(self, ids: Iterable[object], taken: int, now: float) -> list[Sent]:
@@ -129,15 +128,15 @@ class Ledger:
                 del unacked[sent.id]
                 confirmed.append(sent)
         if confirmed:
-            self._confirmed(confirmed, now)
+            self._confirmed(len(confirmed), sum(sent.size for sent in confirmed), now)
             if not unacked:
                 # As in `forget`.
                 unacked.clear()
         return confirmed
 
-    def _confirmed(self, items: Sequence[Sent], now: float) -> None:
-        self.unconfirmed -= len(items)
-        self.unconfirmed_bytes -= sum([sent.size for sent in items])
+    def _confirmed(self, count: int, size: int, now: float) -> None:
+        self.unconfirmed -= count
+        self.unconfirmed_bytes -= size
         self.waits_since = now
 
     def in_flight(self) -> Iterator[Sent]:
@@ -167,13 +166,14 @@ class Ledger:
 
     def forget(self, ids: Iterable[str]) -> None:
         """Nothing will bring these again: they came from no inbox and are exposed, or they are settled."""
+        sent = self.sent
         for message_id in ids:
-            sent = self.sent.pop(message_id, None)
-            if sent is not None and sent.position <= INBOX:
+            one = sent.pop(message_id, None)
+            if one is not None and one.position <= INBOX:
                 self.from_elsewhere -= 1
-        if not self.sent:
+        if not sent:
             # An emptied dict keeps the room of what it held, up to 9 kB for a full window.
-            self.sent.clear()
+            sent.clear()
 
     def first_of_log(self) -> int | None:
         """Place of the first message from the log that is not settled; None if there is none."""

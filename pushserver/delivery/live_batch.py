@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from pushserver.core.message import Message
 from pushserver.delivery.receipts import PATIENT, PING_EVERY_BYTES, PING_EVERY_MESSAGES
 from pushserver.delivery.sent import Sent
 
-__all__ = ["NOTED_BYTES", "NOTED_WEIGHT", "Entry", "LiveBatch", "Placed"]
+__all__ = ["NOTED_BYTES", "NOTED_WEIGHT", "Entry", "LiveBatch", "Placed", "together"]
 
 NOTED_WEIGHT = PING_EVERY_MESSAGES * PATIENT
 """What a connection may note before it writes it down, in messages: as much as may go without a ping."""
 NOTED_BYTES = PING_EVERY_BYTES * PATIENT
 """The same in bytes."""
+SHARED_MAX = 64
+"""Runs of entries that are kept put together, for the other connections that noted the same."""
 
 Placed = tuple[int, Message]
 """A message with its place in the log, or what stands for one (`delivery.sent`)."""
@@ -26,8 +29,8 @@ class Entry:
 
     __slots__ = ("by_id", "count", "first", "items", "last", "size")
 
-    def __init__(self, items: list[Sent], size: int) -> None:
-        self.items = items
+    def __init__(self, items: Sequence[Sent], size: int) -> None:
+        self.items = tuple(items)
         self.by_id = {sent.id: sent for sent in items}
         self.count = len(items)
         self.size = size
@@ -35,6 +38,14 @@ class Entry:
         self.first = items[0].position
         self.last = items[-1].position
         """Places in the log."""
+
+
+@lru_cache(SHARED_MAX)
+def together(entries: tuple[Entry, ...]) -> Entry:
+    """One entry for all of these, in the order of the log; the same one for all who noted the same."""
+    if len(entries) == 1:
+        return entries[0]
+    return Entry([sent for entry in entries for sent in entry.items], sum(entry.size for entry in entries))
 
 
 class LiveBatch:

@@ -40,9 +40,9 @@ class Receipts:
 
     def __init__(self) -> None:
         self._counter = 0
-        self._marks: list[tuple[int, int, Sequence[Sent]]] = []
-        """Pings in flight, oldest first: counter, bytes written before it, what it would confirm."""
-        self._unmarked: list[Sent] = []
+        self._marks: list[tuple[int, int, Sequence[Sent], int]] = []
+        """Pings in flight, oldest first: counter, bytes written before, what it would confirm and its bytes."""
+        self._unmarked: Sequence[Sent] = ()
         self._unmarked_bytes = 0
         self._told: tuple[int, Missed] | None = None
         """What the client was told that it missed, and the counter of the ping that would prove it."""
@@ -57,7 +57,8 @@ class Receipts:
 
         It goes out as soon as none is in flight, or where that can wait, by the second `ping_by`.
         """
-        self._unmarked.extend(items)
+        # As it is, if it is all: of a broadcast many connections have the same, and confirm the same.
+        self._unmarked = (*self._unmarked, *items) if self._unmarked else items
         self._unmarked_bytes += size
         if not ping_by:
             self.urgent = True
@@ -87,7 +88,7 @@ class Receipts:
 
     def unconfirmed(self) -> Iterator[Sent]:
         """All that was added and not confirmed yet, in order."""
-        for _, _, items in self._marks:
+        for _, _, items, _ in self._marks:
             yield from items
         yield from self._unmarked
 
@@ -120,15 +121,15 @@ class Receipts:
         self._counter += 1
         if not self._marks:
             self._waits_since = now
-        self._marks.append((self._counter, end, self._unmarked))
-        self._unmarked = []
+        self._marks.append((self._counter, end, self._unmarked, self._unmarked_bytes))
+        self._unmarked = ()
         self._unmarked_bytes = 0
         self.urgent = False
         self.ping_by = 0.0
         return ping_frame(b"%d" % self._counter)
 
-    def pong(self, payload: bytes, taken: int, now: float) -> list[Sent] | None:
-        """A pong came: what it confirms, or None if its counter is unknown.
+    def pong(self, payload: bytes, taken: int, now: float) -> tuple[Sequence[Sent], int] | None:
+        """A pong came: what it confirms, and its bytes together, or None if its counter is unknown.
 
         It confirms all that was written before its ping, also what belongs to earlier pings: a client may
         answer only the latest. Forged, late and repeated counters confirm nothing, nor does the counter of
@@ -137,11 +138,14 @@ class Receipts:
         counter = _counter(payload)
         if counter is None or not self._is_out(counter, taken):
             return None
-        items: list[Sent] = []
+        items: Sequence[Sent] = ()
+        size = 0
         while self._marks and self._marks[0][0] <= counter:
-            items.extend(self._marks.pop(0)[2])
+            _, _, more, more_bytes = self._marks.pop(0)
+            items = (*items, *more) if items else more
+            size += more_bytes
         self._waits_since = now
-        return items
+        return items, size
 
     def _is_out(self, counter: int, taken: int) -> bool:
         if not self._marks or not self._marks[0][0] <= counter <= self._counter:

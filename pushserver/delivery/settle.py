@@ -25,6 +25,8 @@ MAX_BATCH = 2000
 MAX_WORKERS = 4
 MAX_PAUSE_S = 2.0
 RETRY_S = 0.5
+GATHER_S = 0.05
+"""What came live from the log waits so long for others': of a broadcast many are settled alike."""
 
 
 class Outlet(Protocol):
@@ -45,6 +47,17 @@ class _Settling:
         self.at_ms = at_ms
         self.proof: Proof = proof
         self.exposed = False
+
+
+class _Alike:
+    """What is the same for all who confirmed the same messages together."""
+
+    __slots__ = ("from_inbox", "others", "pushed_at")
+
+    def __init__(self, items: Sequence[Sent]) -> None:
+        self.from_inbox = [sent for sent in items if sent.position == INBOX]
+        self.others = [sent.id for sent in items if sent.position != INBOX]
+        self.pushed_at = sorted([sent.pushed_at for sent in items])
 
 
 class Settler:
@@ -79,7 +92,8 @@ class Settler:
         self._resting: list[_Settling] = []
         self._workers = 0
         self._waiting = 0
-        self._due = False
+        self._next: asyncio.Handle | None = None
+        self._gathers = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -89,12 +103,20 @@ class Settler:
         self._confirms[proof].inc(len(items))
         self._queue.append(_Settling(connection, items, now, proof))
         self._waiting += len(items)
-        self._metrics.confirm_delay.observe_all([(now - sent.pushed_at) / 1000 for sent in items])
-        if not self._due:
-            self._due = True
-            self._idle.clear()
-            # At the end of this turn of the loop: what other connections confirm in it shares the batch.
-            asyncio.get_running_loop().call_soon(self._start)
+        self._idle.clear()
+        # Who catches up is given more once this is settled; who is live waits for nothing.
+        broadcast = items[0].position > INBOX and items[0].source == "live"
+        self._plan(gather=broadcast and self._waiting < MAX_BATCH)
+
+    def _plan(self, *, gather: bool) -> None:
+        """Start soon, or where everything can wait, a little later."""
+        if self._next is not None and (gather or not self._gathers):
+            return
+        if self._next is not None:
+            self._next.cancel()
+        loop, self._gathers = asyncio.get_running_loop(), gather
+        # At the end of this turn of the loop at least: what others confirm in it shares the batch.
+        self._next = loop.call_later(GATHER_S, self._start) if gather else loop.call_soon(self._start)
 
     @property
     def waiting(self) -> int:
@@ -106,7 +128,9 @@ class Settler:
         await self._idle.wait()
 
     def _start(self) -> None:
-        self._due = False
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
         while self._workers < MAX_WORKERS and self._queue:
             self._workers += 1
             self._tasks.spawn(self._work(self._next_batch()), "settle")
@@ -119,6 +143,7 @@ class Settler:
         return batch
 
     async def _work(self, batch: list[_Settling]) -> None:
+        alike = self._count(batch)
         try:
             await self._expose([some for some in batch if not some.exposed])
         except Exception:
@@ -126,28 +151,39 @@ class Settler:
             raise
         finally:
             self._workers -= 1
-            self._start()
+            if self._next is None:
+                self._start()
         of: defaultdict[str, list[_Settling]] = defaultdict(list)
         for some in batch:
-            if self._pass(some):
+            if self._pass(some, alike[tuple(some.items)]):
                 of[some.connection.user].append(some)
         await together([self._remove(user, items) for user, items in of.items()])
 
-    def _pass(self, some: _Settling) -> bool:
+    def _count(self, batch: list[_Settling]) -> dict[tuple[Sent, ...], _Alike]:
+        """Observe how long each was on its way; what is the same for many of them."""
+        alike: dict[tuple[Sent, ...], _Alike] = {}
+        for some in batch:
+            key = tuple(some.items)
+            if key not in alike:
+                alike[key] = _Alike(key)
+            if not some.exposed:
+                self._metrics.confirm_delay.observe_since(alike[key].pushed_at, some.at_ms)
+        return alike
+
+    def _pass(self, some: _Settling, alike: _Alike) -> bool:
         """What came from the log, or is stored nowhere, is settled by its exposure; the cursor follows.
 
         Whether anything is left that came from the inbox.
         """
-        left = [sent for sent in some.items if sent.position == INBOX]
-        passed = len(some.items) - len(left)
+        passed = len(alike.others)
         if passed:
-            some.connection.forget([sent.id for sent in some.items if sent.position != INBOX])
+            some.connection.forget(alike.others)
             self._on_log_settled(some.connection)
             self._metrics.log_settled.inc(passed)
             self._waiting -= passed
-            some.items = left
+            some.items = alike.from_inbox
             self._over([])
-        return bool(left)
+        return bool(alike.from_inbox)
 
     def _over(self, batch: Sequence[_Settling]) -> None:
         for some in batch:

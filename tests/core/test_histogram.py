@@ -10,6 +10,7 @@ from prometheus_client import Histogram as LibraryHistogram
 
 from pushserver.core.histogram import Histogram
 
+NOW_MS = 1_700_000_000_000
 BOUNDS = (0.001, 0.5, 1, 2.5, 10)
 
 
@@ -37,14 +38,21 @@ def test_what_two_clocks_make_negative_counts_as_nothing() -> None:
     assert registry.get_sample_value("wait_seconds_sum") == 0.0
 
 
-@pytest.mark.parametrize(
-    "values",
-    [[], [0.2], [0.2, 0.3, 0.5], [0.4, 0.6], [0.0, 1e9], [-1.0, 0.2], [20.0, 30.0], [0.5, 0.5000001]],
-)
-def test_some_at_once_count_as_one_by_one(values: list[float]) -> None:
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 128])
+def test_times_at_once_count_as_one_by_one(seed: int, count: int) -> None:
+    """In milliseconds, so that many are exactly a bound; some are later than now."""
     together, single = CollectorRegistry(), CollectorRegistry()
-    Histogram("wait_seconds", "How long", together, BOUNDS).observe_all(values)
-    one = Histogram("wait_seconds", "How long", single, BOUNDS)
-    for value in values:
-        one.observe(value)
-    assert lines(together) == lines(single)
+    chance, bounds = random.Random(seed), (0.001, 0.005, 0.3, 0.5, 1, 2.3, 10)
+    at_a_bound = [int(bound * 1000 + 0.5) for bound in bounds]
+    ages = [chance.choice([*at_a_bound, 0, chance.randrange(-3, 12_000)]) for _ in range(count)]
+    Histogram("wait_seconds", "How long", together, bounds).observe_since(
+        sorted(NOW_MS - age for age in ages), NOW_MS
+    )
+    one = Histogram("wait_seconds", "How long", single, bounds)
+    for age in ages:
+        one.observe(age / 1000)
+    assert lines(together)[:-1] == lines(single)[:-1]
+    assert together.get_sample_value("wait_seconds_sum") == pytest.approx(
+        sum(max(0, age) for age in ages) / 1000
+    )

@@ -343,7 +343,7 @@ def test_what_was_missed_counts_as_told_when_the_pong_after_it_came() -> None:
     one.tell(b"\x81\x02{}", missed, 5.0)
     assert [opcode for opcode, _ in wire.frames] == [TEXT, PING]
     assert len(wire.writes) == 1
-    assert one.pong(b"1", 6.0) == ([], missed)
+    assert one.pong(b"1", 6.0) == ((), missed)
     assert one.pong(b"1", 6.0) is None
 
 
@@ -364,7 +364,7 @@ def test_in_ack_mode_only_acks_confirm() -> None:
     assert [sent.id for sent in one.ack(["m-2", "m-0"], 6.0)] == ["m-2", "m-0"]
     assert one.ledger.unconfirmed == 1
     one.ping(7.0)
-    assert one.pong(b"1", 8.0) == ([], None)
+    assert one.pong(b"1", 8.0) == ((), None)
     assert one.ledger.unconfirmed == 1
 
 
@@ -373,7 +373,7 @@ def test_in_ack_mode_a_pong_still_proves_what_was_told() -> None:
     push(one, message("m-0"))
     missed = Missed(evicted=1)
     one.tell(b"\x81\x02{}", missed, 5.0)
-    assert one.pong(b"1", 6.0) == ([], missed)
+    assert one.pong(b"1", 6.0) == ((), missed)
 
 
 def test_acks_of_what_was_not_sent_here_or_was_confirmed_before_are_left_out() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pushserver.delivery.ledger import Ledger
-from pushserver.delivery.live_batch import Entry
+from pushserver.delivery.live_batch import Entry, together
 from pushserver.delivery.sent import INBOX, Sent
 from tests.delivery.wire import limits, message
 
@@ -27,12 +27,12 @@ def ledger(*, ack_mode: bool = False, messages: int = 4, log_at: int = 0) -> Led
 
 
 def test_entries_written_down_together_are_as_those_written_down_one_by_one() -> None:
-    together, one_by_one = ledger(), ledger()
+    at_once, one_by_one = ledger(), ledger()
     entries = [entry(1), entry(2, 3)]
-    together.add_live(entries, 7.0)
+    at_once.add_live(together(tuple(entries)), 7.0)
     for one in entries:
-        one_by_one.add_live([one], 7.0)
-    for books in (together, one_by_one):
+        one_by_one.add_live(one, 7.0)
+    for books in (at_once, one_by_one):
         assert list(books.sent) == ["m-1", "m-2", "m-3"]
         assert (books.unconfirmed, books.log_at, books.receipts.ping_by) == (3, 3, 7.0)
         assert books.unconfirmed_bytes == sum(one.size for one in entries)
@@ -93,5 +93,5 @@ def test_the_first_of_the_log_is_no_message_of_the_inbox() -> None:
     assert books.first_of_log() is None
     books.add(sent("inbox"), 10, 1.0, 0.0)
     assert books.first_of_log() is None
-    books.add_live([entry(7, 8)], 9.0)
+    books.add_live(entry(7, 8), 9.0)
     assert books.first_of_log() == 7

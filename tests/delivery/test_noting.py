@@ -102,7 +102,19 @@ class Twin:
         return None
 
 
-KINDS = ("live", "large", "many", "inbox", "of_both", "log", "ping", "pong", "settle", "look", "behind_and_live")
+KINDS = (
+    "live",
+    "large",
+    "many",
+    "inbox",
+    "of_both",
+    "log",
+    "ping",
+    "pong",
+    "settle",
+    "look",
+    "behind_and_live",
+)
 OFTEN = ("live",) * 8 + ("pong", "settle") * 2
 STEPS = st.lists(st.tuples(st.sampled_from((*OFTEN, *KINDS)), st.integers(0, 60)), max_size=40)
 

@@ -417,3 +417,74 @@ async def test_a_sink_that_is_away_moves_no_cursor_and_a_removal_that_fails_hold
     await bench.drained()
     assert (one.ledger.sent, settled) == ({}, [one])
     assert await bench.inbox() == []
+
+
+# -- what can wait for others
+
+
+@pytest.fixture
+def _gathers_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settle, "GATHER_S", 3600)
+
+
+def confirm_from_log(bench: Bench, user: str, count: int = 1) -> None:
+    one = connection(user)
+    entries = [(place, message(f"m-{place}")) for place in range(1, count + 1)]
+    assert one.push_log(entries, "live", bench.stores.clock.now_ms(), 0.0) == count
+    bench.confirm(one)
+
+
+@pytest.mark.gen_test
+async def test_what_came_from_the_log_waits_a_little_for_that_of_others(bench: Bench) -> None:
+    for user in ("alice", "bob"):
+        confirm_from_log(bench, user)
+        # They come in different turns of the loop.
+        await asyncio.sleep(0)
+    assert (bench.sink.calls, bench.settler.waiting) == (0, 2)
+    await bench.drained()
+    assert bench.sink.calls == 1
+    assert bench.sink.shown == [("m-1", "alice", "c-1"), ("m-1", "bob", "c-1")]
+
+
+@pytest.mark.usefixtures("_gathers_for_long")
+@pytest.mark.gen_test
+async def test_what_was_caught_up_does_not_wait(bench: Bench) -> None:
+    """Who catches up may have to wait for it with more."""
+    one = connection("alice")
+    one.push_log([(7, message("m-7"))], "log", bench.stores.clock.now_ms(), 0.0)
+    bench.confirm(one)
+    await bench.drained()
+    assert one.ledger.sent == {}
+
+
+@pytest.mark.usefixtures("_gathers_for_long")
+@pytest.mark.gen_test
+async def test_what_came_from_an_inbox_takes_along_what_waits(bench: Bench) -> None:
+    confirm_from_log(bench, "bob")
+    bench.confirm(await bench.pushed("alice", "a-1"))
+    await bench.drained()
+    assert bench.sink.calls == 1
+
+
+@pytest.mark.usefixtures("_gathers_for_long")
+@pytest.mark.gen_test
+async def test_as_many_as_fill_a_batch_do_not_wait(bench: Bench) -> None:
+    for number in range(MAX_BATCH // 100):
+        confirm_from_log(bench, f"user-{number}", 100)
+    await bench.drained()
+    assert bench.counted("log_settled_total") == MAX_BATCH
+
+
+@pytest.mark.usefixtures("_gathers_for_long")
+@pytest.mark.gen_test
+async def test_the_end_of_a_batch_does_not_end_the_wait_of_the_next(bench: Bench) -> None:
+    bench.sink.open.clear()
+    bench.confirm(await bench.pushed("alice", "a-1"))
+    await eventually(lambda: bench.sink.calls)
+    confirm_from_log(bench, "bob")
+    bench.sink.open.set()
+    await eventually(lambda: bench.settler.waiting == 1)
+    assert bench.sink.calls == 1
+    bench.confirm(await bench.pushed("alice", "a-2"))
+    await bench.drained()
+    assert bench.sink.shown[1:] == [("m-1", "bob", "c-1"), ("a-2", "alice", "c-1")]
