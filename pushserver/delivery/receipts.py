@@ -41,7 +41,7 @@ class Receipts:
     def __init__(self) -> None:
         self._counter = 0
         self._marks: list[tuple[int, int, Sequence[Sent], int]] = []
-        """Pings in flight, oldest first: counter, bytes written before, what it would confirm and its bytes."""
+        """Pings in flight, oldest first: counter, bytes before it, what it would confirm, bytes of this."""
         self._unmarked: Sequence[Sent] = ()
         self._unmarked_bytes = 0
         self._told: tuple[int, Missed] | None = None
