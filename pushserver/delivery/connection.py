@@ -16,7 +16,7 @@ from pushserver.core.categories import Categories
 from pushserver.core.close_codes import CloseCode
 from pushserver.core.message import Message
 from pushserver.delivery.ledger import Ledger
-from pushserver.delivery.live_batch import NOTED_BYTES, NOTED_WEIGHT, Entry, LiveBatch, Placed, together
+from pushserver.delivery.live_batch import NOTED_BYTES, NOTED_WEIGHT, Entry, LiveBatch, Placed, as_one
 from pushserver.delivery.sent import INBOX, LIVE_ONLY, Sent
 from pushserver.delivery.transport import Transport, Window
 from pushserver.exposure.event import Source, connection_part
@@ -124,7 +124,7 @@ class Connection:
         self._noted: list[Entry] = []
         """Written, not in the ledger yet; only while it is live and nothing from elsewhere is unsettled."""
         self._noted_weight = 0
-        """Of what has no ping behind it yet, noted or not."""
+        """While something is noted: of all that has no ping behind it yet."""
         self._rides_from = 0.0
         """While something is noted: monotonic second from which its ping goes out with the next message."""
         self._room: asyncio.Future[None] | None = None
@@ -158,7 +158,8 @@ class Connection:
     def _write_down(self) -> None:
         noted, self._noted, self._noted_weight = self._noted, [], 0
         # Since it was noted nothing else was sent or planned.
-        self._ledger.add_live(together(tuple(noted)), self._ledger.receipts.ping_by)
+        entry = as_one(tuple(noted)) if len(noted) > 1 else noted[0]
+        self._ledger.add_live(entry, self._ledger.receipts.ping_by)
 
     # -- what may be sent
 
@@ -245,8 +246,8 @@ class Connection:
         return 0.0 if planned else ping_by
 
     def _may_note(self, batch: LiveBatch) -> bool:
-        """Whether the window lets out as much as may be noted, with no ping due for it and no id that is out
-        already, so that none of this need be looked at with each.
+        """Whether the window lets out as much as may be noted, with no ping due for it, and nothing that is out
+        can have an id of what comes: then none of this need be looked at with each.
         """
         ledger = self._ledger
         return (
@@ -380,6 +381,12 @@ class Connection:
         return {one: at for one, at in owed.items() if self.upto < at <= seq and one not in sent}
 
     # -- settling
+
+    @property
+    def settling(self) -> bool:
+        """Whether something was confirmed here and is not settled yet."""
+        ledger = self.ledger
+        return len(ledger.sent) > ledger.unconfirmed
 
     def settled(self, ids: Iterable[str]) -> None:
         """The removal of `ids` from the inbox was answered: forget them, if no older read is out."""

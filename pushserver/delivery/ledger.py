@@ -45,7 +45,7 @@ class Ledger:
         """Place in the log of the last message that was given to this connection, or passed over for it."""
         self.sent: dict[str, Sent] = {}
         self.from_elsewhere = 0
-        """How many of these are not from the log, which has each id once."""
+        """How many of these are not from the log. Ids of the log that come again are told as such."""
         self.unconfirmed = 0
         self.unconfirmed_bytes = 0
         self.waits_since = 0.0
@@ -100,7 +100,12 @@ class Ledger:
 
     def add_live(self, entry: Entry, ping_by: float) -> None:
         """As `add`, of who confirms by pongs, all of it."""
-        self.sent.update(entry.by_id)
+        if entry.by_id.keys().isdisjoint(self.sent):
+            self.sent.update(entry.by_id)
+        else:
+            # An id that the tail no longer knew: the first keeps its place, which no cursor passes.
+            for message_id, sent in entry.by_id.items():
+                self.sent.setdefault(message_id, sent)
         self.unconfirmed += entry.count
         self.unconfirmed_bytes += entry.size
         self.log_at = entry.last

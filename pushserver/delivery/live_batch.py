@@ -9,13 +9,13 @@ from pushserver.core.message import Message
 from pushserver.delivery.receipts import PATIENT, PING_EVERY_BYTES, PING_EVERY_MESSAGES
 from pushserver.delivery.sent import Sent
 
-__all__ = ["NOTED_BYTES", "NOTED_WEIGHT", "Entry", "LiveBatch", "Placed", "together"]
+__all__ = ["NOTED_BYTES", "NOTED_WEIGHT", "Entry", "LiveBatch", "Placed", "as_one"]
 
 NOTED_WEIGHT = PING_EVERY_MESSAGES * PATIENT
 """What a connection may note before it writes it down, in messages: as much as may go without a ping."""
 NOTED_BYTES = PING_EVERY_BYTES * PATIENT
 """The same in bytes."""
-SHARED_MAX = 64
+RUNS_MAX = 64
 """Runs of entries that are kept put together, for the other connections that noted the same."""
 
 Placed = tuple[int, Message]
@@ -31,7 +31,10 @@ class Entry:
 
     def __init__(self, items: Sequence[Sent], size: int) -> None:
         self.items = tuple(items)
-        self.by_id = {sent.id: sent for sent in items}
+        self.by_id: dict[str, Sent] = {}
+        for sent in items:
+            # Of one id the first, as in the ledger.
+            self.by_id.setdefault(sent.id, sent)
         self.count = len(items)
         self.size = size
         """In bytes of plain frames."""
@@ -40,11 +43,9 @@ class Entry:
         """Places in the log."""
 
 
-@lru_cache(SHARED_MAX)
-def together(entries: tuple[Entry, ...]) -> Entry:
+@lru_cache(RUNS_MAX)
+def as_one(entries: tuple[Entry, ...]) -> Entry:
     """One entry for all of these, in the order of the log; the same one for all who noted the same."""
-    if len(entries) == 1:
-        return entries[0]
     return Entry([sent for entry in entries for sent in entry.items], sum(entry.size for entry in entries))
 
 

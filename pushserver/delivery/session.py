@@ -90,6 +90,7 @@ class Sessions:
         self._log_catch_up = log_catch_up
         self._tail = tail
         self._cursors = cursors
+        self._settler = settler
         self._metrics = metrics
         self._tasks = tasks
         self._limits = limits
@@ -323,6 +324,8 @@ class Sessions:
         """Presence goes with the user's last connection here."""
         self._cursors.left(connection)
         connection.closed()
+        if connection.settling:
+            self._settler.hurry()
         self.wheel.remove(connection)
         self._metrics.closes.labels(_label(code)).inc()
         if self._manager.remove(connection):

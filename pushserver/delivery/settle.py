@@ -98,18 +98,26 @@ class Settler:
         self._idle.set()
 
     def confirmed(self, connection: Connection, items: Sequence[Sent], proof: Proof) -> None:
-        """Take over messages that this connection has just confirmed."""
+        """Take over messages that this connection has just confirmed, at least one."""
         now = self._clock.now_ms()
         self._confirms[proof].inc(len(items))
         self._queue.append(_Settling(connection, items, now, proof))
         self._waiting += len(items)
         self._idle.clear()
         # Who catches up is given more once this is settled; who is live waits for nothing.
-        broadcast = items[0].position > INBOX and items[0].source == "live"
+        broadcast = all(sent.position > INBOX and sent.source == "live" for sent in (items[0], items[-1]))
         self._plan(gather=broadcast and self._waiting < MAX_BATCH)
 
+    def hurry(self) -> None:
+        """Somebody leaves: what waits for others' waits no longer, or it would come to them again."""
+        if self._next is not None:
+            self._plan(gather=False)
+
     def _plan(self, *, gather: bool) -> None:
-        """Start soon, or where everything can wait, a little later."""
+        """Start soon; or if nothing that waits for its start is in a hurry, a little later."""
+        if self._next is None and self._workers == MAX_WORKERS:
+            # The first of them that is done takes it along with what may be waiting for that already.
+            return
         if self._next is not None and (gather or not self._gathers):
             return
         if self._next is not None:
@@ -143,8 +151,8 @@ class Settler:
         return batch
 
     async def _work(self, batch: list[_Settling]) -> None:
-        alike = self._count(batch)
         try:
+            alike = self._group(batch)
             await self._expose([some for some in batch if not some.exposed])
         except Exception:
             self._over(batch)
@@ -159,8 +167,8 @@ class Settler:
                 of[some.connection.user].append(some)
         await together([self._remove(user, items) for user, items in of.items()])
 
-    def _count(self, batch: list[_Settling]) -> dict[tuple[Sent, ...], _Alike]:
-        """Observe how long each was on its way; what is the same for many of them."""
+    def _group(self, batch: list[_Settling]) -> dict[tuple[Sent, ...], _Alike]:
+        """What is the same for many of them; with it, how long each was on its way is counted."""
         alike: dict[tuple[Sent, ...], _Alike] = {}
         for some in batch:
             key = tuple(some.items)

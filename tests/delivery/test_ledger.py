@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pushserver.delivery.ledger import Ledger
-from pushserver.delivery.live_batch import Entry, together
+from pushserver.delivery.live_batch import Entry, as_one
 from pushserver.delivery.sent import INBOX, Sent
 from tests.delivery.wire import limits, message
 
@@ -29,7 +29,7 @@ def ledger(*, ack_mode: bool = False, messages: int = 4, log_at: int = 0) -> Led
 def test_entries_written_down_together_are_as_those_written_down_one_by_one() -> None:
     at_once, one_by_one = ledger(), ledger()
     entries = [entry(1), entry(2, 3)]
-    at_once.add_live(together(tuple(entries)), 7.0)
+    at_once.add_live(as_one(tuple(entries)), 7.0)
     for one in entries:
         one_by_one.add_live(one, 7.0)
     for books in (at_once, one_by_one):
@@ -95,3 +95,15 @@ def test_the_first_of_the_log_is_no_message_of_the_inbox() -> None:
     assert books.first_of_log() is None
     books.add_live(entry(7, 8), 9.0)
     assert books.first_of_log() == 7
+
+
+def test_of_an_id_that_comes_again_the_first_keeps_its_place() -> None:
+    """The tail may be too short to know it: no cursor passes what stands between the two."""
+    books = ledger()
+    books.add_live(Entry([sent("again", 1)], 10), 7.0)
+    books.add_live(Entry([sent("between", 2), sent("again", 3)], 20), 7.0)
+    assert (list(books.sent), books.first_of_log(), books.log_at) == (["again", "between"], 1, 3)
+    books.forget(["again"])
+    assert books.first_of_log() == 2
+    twice = Entry([sent("again", 1), sent("between", 2), sent("again", 3)], 30)
+    assert [one.position for one in twice.by_id.values()] == [1, 2]

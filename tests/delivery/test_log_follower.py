@@ -12,7 +12,7 @@ from pushserver.core import message as message_module
 from pushserver.core.close_codes import CloseCode
 from pushserver.core.deflate import MAX_DEFLATED_BYTES, deflated_frame
 from pushserver.core.errors import StoreError, StoreUnavailableError
-from pushserver.delivery import log_follower, slices
+from pushserver.delivery import log_follower, settle, slices
 from pushserver.delivery.connection import State
 from tests.callbacks import short_callbacks
 from tests.cpu_time import measured_again
@@ -651,3 +651,19 @@ async def test_a_pod_that_the_log_was_trimmed_beyond_sends_everybody_away_to_be_
         back = await on.comes()
         assert back.wire.of("live")[0]["gap"] is True
         assert len(back.wire.ids) >= 90
+
+
+@pytest.mark.gen_test
+async def test_who_confirms_and_leaves_at_once_is_not_given_it_again(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settle, "GATHER_S", 3600)
+    async with log_rig(redis_server.url) as on:
+        line = await on.comes()
+        await on.told("m-1")
+        line.connection.ping(0.0)
+        line.pong()
+        line.leave()
+        await on.settled()
+        await eventually(lambda: on.app.cursors.waiting == 0)
+        assert (await on.comes()).wire.ids == []

@@ -488,3 +488,38 @@ async def test_the_end_of_a_batch_does_not_end_the_wait_of_the_next(bench: Bench
     bench.confirm(await bench.pushed("alice", "a-2"))
     await bench.drained()
     assert bench.sink.shown[1:] == [("m-1", "bob", "c-1"), ("a-2", "alice", "c-1")]
+
+
+@pytest.mark.usefixtures("_gathers_for_long")
+@pytest.mark.gen_test
+async def test_who_is_in_a_hurry_starts_what_waits(bench: Bench) -> None:
+    bench.settler.hurry()
+    confirm_from_log(bench, "alice")
+    bench.settler.hurry()
+    await bench.drained()
+    assert bench.sink.calls == 1
+
+
+@pytest.mark.usefixtures("_gathers_for_long")
+@pytest.mark.gen_test
+async def test_what_waits_for_a_worker_does_not_wait_for_others_as_well(bench: Bench) -> None:
+    bench.sink.open.clear()
+    for number in range(1, MAX_WORKERS + 1):
+        bench.confirm(await bench.pushed(f"user-{number}", f"m-{number}"))
+        await eventually(lambda calls=number: bench.sink.calls == calls)
+    bench.confirm(await bench.pushed("alice", "a-1"))
+    confirm_from_log(bench, "bob")
+    bench.sink.open.set()
+    await bench.drained()
+
+
+@pytest.mark.usefixtures("_gathers_for_long")
+@pytest.mark.gen_test
+async def test_what_came_live_does_not_keep_waiting_what_was_confirmed_with_it(bench: Bench) -> None:
+    await bench.stores.inbox.append("alice", "a-1", 60)
+    one = connection("alice")
+    one.push_log([(7, message("m-7"))], "live", bench.stores.clock.now_ms(), 0.0)
+    one.push([message("a-1")], "live", bench.stores.clock.now_ms(), 0.0)
+    bench.confirm(one)
+    await bench.drained()
+    assert await bench.inbox() == []
