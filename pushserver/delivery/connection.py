@@ -246,8 +246,8 @@ class Connection:
         return 0.0 if planned else ping_by
 
     def _may_note(self, batch: LiveBatch) -> bool:
-        """Whether none of what may be noted need be looked at by itself: the window lets all of it out, no ping
-        is due for it, and nothing is out that can have an id of what comes.
+        """Whether none of what may be noted need be looked at by itself: the window lets all of it out,
+        no ping is due for it, and nothing is out that can have an id of what comes.
         """
         ledger = self._ledger
         return (
