@@ -6,7 +6,7 @@ that all of it was received. The same sequence keeps the connection alive.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from pushserver.core.frames import ping_frame
 from pushserver.delivery.sent import Sent
@@ -18,6 +18,9 @@ PING_EVERY_MESSAGES = 32
 PING_EVERY_BYTES = 64 * 1024
 PATIENT = 4
 """So many times as much goes between two pings while all of it can wait for its confirm."""
+
+Items = tuple[Sent, ...]
+"""Messages in order; many connections may have the same tuple."""
 
 
 class Receipts:
@@ -40,9 +43,9 @@ class Receipts:
 
     def __init__(self) -> None:
         self._counter = 0
-        self._marks: list[tuple[int, int, Sequence[Sent], int]] = []
+        self._marks: list[tuple[int, int, Items, int]] = []
         """Pings in flight, oldest first: counter, bytes before it, what it would confirm, bytes of this."""
-        self._unmarked: Sequence[Sent] = ()
+        self._unmarked: Items = ()
         self._unmarked_bytes = 0
         self._told: tuple[int, Missed] | None = None
         """What the client was told that it missed, and the counter of the ping that would prove it."""
@@ -52,7 +55,7 @@ class Receipts:
         self.ping_by = 0.0
         """Monotonic second by which a ping is to go out for what can wait; 0 if nothing waits for one."""
 
-    def add(self, items: Sequence[Sent], size: int, ping_by: float = 0.0) -> None:
+    def add(self, items: Items, size: int, ping_by: float = 0.0) -> None:
         """`items`, of `size` bytes together, are about to be written: the next ping would confirm them.
 
         It goes out as soon as none is in flight, or where that can wait, by the second `ping_by`.
@@ -128,7 +131,7 @@ class Receipts:
         self.ping_by = 0.0
         return ping_frame(b"%d" % self._counter)
 
-    def pong(self, payload: bytes, taken: int, now: float) -> tuple[Sequence[Sent], int] | None:
+    def pong(self, payload: bytes, taken: int, now: float) -> tuple[Items, int] | None:
         """A pong came: what it confirms, and its bytes together, or None if its counter is unknown.
 
         It confirms all that was written before its ping, also what belongs to earlier pings: a client may
@@ -138,7 +141,7 @@ class Receipts:
         counter = _counter(payload)
         if counter is None or not self._is_out(counter, taken):
             return None
-        items: Sequence[Sent] = ()
+        items: Items = ()
         size = 0
         while self._marks and self._marks[0][0] <= counter:
             _, _, more, more_bytes = self._marks.pop(0)

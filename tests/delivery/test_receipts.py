@@ -22,7 +22,7 @@ def sent(name: str) -> Sent:
 
 def added(receipts: Receipts, name: str, size: int = 10) -> Sent:
     item = sent(name)
-    receipts.add([item], size)
+    receipts.add((item,), size)
     return item
 
 
@@ -38,7 +38,7 @@ def pong(receipts: Receipts, payload: bytes, taken: int, now: float) -> list[Sen
 
 def rides(receipts: Receipts, item: Sent, ping_by: float, until: float) -> bool:
     """Whether the ping goes out with what is added now, and could wait."""
-    receipts.add([item], 10, ping_by)
+    receipts.add((item,), 10, ping_by)
     return receipts.rides(until)
 
 
@@ -144,8 +144,8 @@ def test_what_can_wait_makes_no_ping_due_and_says_by_when_one_is_to_go_out() -> 
     receipts = Receipts()
     assert receipts.ping_by == 0.0
     one, two = sent("1"), sent("2")
-    receipts.add([one], 10, 7.0)
-    receipts.add([two], 10, 6.5)
+    receipts.add((one,), 10, 7.0)
+    receipts.add((two,), 10, 6.5)
     assert (receipts.due, receipts.ping_by) == (False, 7.0)
     receipts.ping(0, 6.0)
     assert receipts.ping_by == 0.0
@@ -155,7 +155,7 @@ def test_what_can_wait_makes_no_ping_due_and_says_by_when_one_is_to_go_out() -> 
 def test_what_cannot_wait_takes_along_what_can() -> None:
     receipts = Receipts()
     patient = sent("1")
-    receipts.add([patient], 10, 7.0)
+    receipts.add((patient,), 10, 7.0)
     urgent = added(receipts, "2")
     assert receipts.due
     receipts.ping(0, 5.0)
@@ -167,7 +167,7 @@ def test_what_could_wait_cannot_when_something_else_waits_for_it() -> None:
     receipts = Receipts()
     receipts.hurry()
     assert not receipts.due
-    receipts.add([sent("1")], 10, 7.0)
+    receipts.add((sent("1"),), 10, 7.0)
     receipts.hurry()
     assert receipts.due
     receipts.ping(0, 5.0)
@@ -178,12 +178,12 @@ def test_what_can_wait_makes_a_ping_overdue_behind_four_times_as_much() -> None:
     """A client is not sent more than 128 messages that nothing would confirm."""
     receipts = Receipts()
     for number in range(PING_EVERY_MESSAGES * PATIENT - 1):
-        receipts.add([sent(str(number))], 10, 7.0)
+        receipts.add((sent(str(number)),), 10, 7.0)
     assert (receipts.due, receipts.overdue) == (False, False)
-    receipts.add([sent("one more")], 10, 7.0)
+    receipts.add((sent("one more"),), 10, 7.0)
     assert (receipts.due, receipts.overdue) == (False, True)
     receipts.ping(0, 5.0)
-    receipts.add([sent("large")], PING_EVERY_BYTES * PATIENT, 9.0)
+    receipts.add((sent("large"),), PING_EVERY_BYTES * PATIENT, 9.0)
     assert (receipts.overdue, receipts.ping_by) == (True, 9.0)
 
 
@@ -208,7 +208,7 @@ def test_what_comes_to_many_is_overdue_as_anything_that_can_wait() -> None:
 def test_a_pong_leaves_what_came_after_its_ping_to_wait() -> None:
     receipts = Receipts()
     receipts.ping(0, 1.0)
-    receipts.add([sent("1")], 10, 7.0)
+    receipts.add((sent("1"),), 10, 7.0)
     assert pong(receipts, b"1", ALL, 2.0) == []
     assert (receipts.due, receipts.ping_by) == (False, 7.0)
 

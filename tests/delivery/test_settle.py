@@ -47,6 +47,10 @@ class Sink:
             raise self.errors.pop(0)
         self.events += events
 
+    async def called(self, times: int) -> None:
+        """Wait for so many calls in all."""
+        await eventually(lambda: self.calls == times)
+
     @property
     def shown(self) -> list[tuple[str, str, str]]:
         """(message, user, connection) of every exposure."""
@@ -506,7 +510,7 @@ async def test_what_waits_for_a_worker_does_not_wait_for_others_as_well(bench: B
     bench.sink.open.clear()
     for number in range(1, MAX_WORKERS + 1):
         bench.confirm(await bench.pushed(f"user-{number}", f"m-{number}"))
-        await eventually(lambda calls=number: bench.sink.calls == calls)
+        await bench.sink.called(number)
     bench.confirm(await bench.pushed("alice", "a-1"))
     confirm_from_log(bench, "bob")
     bench.sink.open.set()
