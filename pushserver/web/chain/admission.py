@@ -54,8 +54,10 @@ class Admission:
         self._handshakes_per_s = handshakes_per_s
         self._retry_after_s = retry_after_s
         self._by_address: Counter[str] = Counter()
+        self._room = float(handshakes_per_s)
+        """Handshakes that may come at this moment, at most as many as in a second; refilled by and by."""
+        self._room_at = 0.0
         self._second = 0
-        self._in_second = 0
         self._in_second_by_address: Counter[str] = Counter()
         self._return_at = 0
         self._returning = 0
@@ -128,17 +130,28 @@ class Admission:
             return 429, "too_many_connections", "too many connections from this address"
         if not self._handshakes_per_s:
             return None
-        self._begin_second()
+        now = time.monotonic()
+        self._begin_second(int(now))
         if self.per_ip and self._too_many_of(address):
             # Before it counts: one address must not use up what is everybody's.
             return 429, "too_many_handshakes", "too many handshakes from this address at this moment"
-        self._in_second += 1
-        return _BUSY if self._in_second > self._handshakes_per_s else None
+        return None if self._has_room(now) else _BUSY
 
-    def _begin_second(self) -> None:
-        second = int(time.monotonic())
+    def _has_room(self, now: float) -> bool:
+        """A token bucket. Were it filled once a second, the rest of a crowd would take what is kept for those
+        who were told to come in that second.
+        """
+        limit = self._handshakes_per_s
+        self._room = min(limit, self._room + (now - self._room_at) * limit)
+        self._room_at = now
+        if self._room < 1:
+            return False
+        self._room -= 1
+        return True
+
+    def _begin_second(self, second: int) -> None:
         if second != self._second:
-            self._second, self._in_second = second, 0
+            self._second = second
             self._in_second_by_address.clear()
 
     def _too_many_of(self, address: str) -> bool:

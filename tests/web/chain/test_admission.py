@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import random
 from types import SimpleNamespace
 from typing import Any
 
@@ -76,16 +78,43 @@ async def test_a_limit_of_0_per_address_is_none() -> None:
 
 
 @pytest.mark.gen_test
-async def test_handshakes_of_one_second_are_limited_and_the_next_second_is_a_new_one(
+async def test_handshakes_of_one_second_are_limited_and_there_is_room_for_more_by_and_by(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    now = 7.9
+    now = 7.75
     monkeypatch.setattr("pushserver.web.chain.admission.time", SimpleNamespace(monotonic=lambda: now))
     link = admission(handshakes_per_s=2)
     answers = [answer(await come(link)) for _ in range(3)]
     assert answers == [(None, ""), (None, ""), (503, "busy")]
     now = 8.0
-    assert answer(await come(link)) == (None, "")
+    assert answer(await come(link)) == (503, "busy"), "half a handshake"
+    now = 8.25
+    assert [answer(await come(link)) for _ in range(2)] == [(None, ""), (503, "busy")]
+    now = 99.0
+    answers = [answer(await come(link)) for _ in range(3)]
+    assert answers == [(None, ""), (None, ""), (503, "busy")], "no more than in a second"
+
+
+@pytest.mark.parametrize("flood_s", [0.1, 0.5, 1.0, 1.5, 2.0])
+@pytest.mark.parametrize("begins", [7.0, 7.3, 7.9])
+@pytest.mark.gen_test
+async def test_of_a_crowd_that_comes_again_when_it_is_told_to_nobody_is_refused_twice(
+    monkeypatch: pytest.MonkeyPatch, flood_s: float, begins: float
+) -> None:
+    """However long its first tries take, and wherever in a second they begin."""
+    now, chance = 0.0, random.Random(1)
+    monkeypatch.setattr("pushserver.web.chain.admission.time", SimpleNamespace(monotonic=lambda: now))
+    link = admission(handshakes_per_s=100, max_connections=1000)
+    tries = [(begins + chance.random() * flood_s, number, 1) for number in range(333)]
+    heapq.heapify(tries)
+    while tries:
+        now, number, count = heapq.heappop(tries)
+        told = (await come(link)).writer.headers.get("Retry-After")
+        if told is not None:
+            assert count == 1, (now, number)
+            heapq.heappush(tries, (now + int(told) + chance.random(), number, count + 1))
+    assert link.inside == 333
+    assert now - begins < 6
 
 
 @pytest.mark.gen_test
@@ -101,7 +130,7 @@ async def test_a_crowd_is_told_to_come_again_second_by_second_so_that_nobody_is_
 
     first = [await told() for _ in range(10 + 7 + 7 + 3)]
     assert first == [0] * 10 + [1] * 7 + [2] * 7 + [3] * 3
-    now = 8.5
+    now = 8.9
     again = [await told() for _ in range(10 + 1)]
     assert again == [0] * 10 + [2]
     now = 20.0
