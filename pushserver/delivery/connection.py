@@ -247,7 +247,7 @@ class Connection:
 
     def _may_note(self, batch: LiveBatch) -> bool:
         """Whether none of what may be noted need be looked at by itself: the window lets all of it out,
-        no ping is due for it, and nothing is out that can have an id of what comes.
+        no ping is due for it, and nothing from elsewhere is out, which might have an id of what comes.
         """
         ledger = self._ledger
         return (

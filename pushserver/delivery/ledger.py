@@ -45,7 +45,7 @@ class Ledger:
         """Place in the log of the last message that was given to this connection, or passed over for it."""
         self.sent: dict[str, Sent] = {}
         self.from_elsewhere = 0
-        """How many of these are not from the log. Ids of the log that come again are told as such."""
+        """How many of these are not from the log. Of that the tail tells when an id comes again."""
         self.unconfirmed = 0
         self.unconfirmed_bytes = 0
         self.waits_since = 0.0
@@ -70,7 +70,7 @@ class Ledger:
         return (
             self.log_at < entry.first
             and self.has_room_for(entry.count, entry.size)
-            and entry.by_id.keys().isdisjoint(self.sent)
+            and entry.by_id.keys().isdisjoint(self.sent.keys())
         )
 
     def has_room_for(self, count: int, size: int) -> bool:
@@ -100,10 +100,11 @@ class Ledger:
 
     def add_live(self, entry: Entry, ping_by: float) -> None:
         """As `add`, of who confirms by pongs, all of it."""
-        if entry.by_id.keys().isdisjoint(self.sent):
+        if entry.by_id.keys().isdisjoint(self.sent.keys()):
             self.sent.update(entry.by_id)
         else:
-            # An id that the tail no longer knew: the first keeps its place, which no cursor passes.
+            # An id that the tail no longer knew: the first keeps its place, which no cursor passes until it
+            # is settled.
             for message_id, sent in entry.by_id.items():
                 self.sent.setdefault(message_id, sent)
         self.unconfirmed += entry.count

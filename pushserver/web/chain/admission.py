@@ -18,7 +18,7 @@ _BUSY = (503, "busy", "too many handshakes at this moment")
 ADDRESS_SHARE = 0.5
 """Of the handshakes of a second, so many are for one address; with `per_ip` only."""
 RETURN_SHARE = 0.7
-"""Of the handshakes of a second, so many are kept for those who were told to come in it."""
+"""Of the handshakes of a second, so many are told to come in it."""
 MAX_RETURN_S = 30
 """The latest that anybody is told to come again."""
 
@@ -138,8 +138,8 @@ class Admission:
         return None if self._has_room(now) else _BUSY
 
     def _has_room(self, now: float) -> bool:
-        """A token bucket. Were it filled once a second, the rest of a crowd would take what is kept for those
-        who were told to come in that second.
+        """A token bucket. Were it filled once a second, the rest of a crowd would take it all at once from
+        those who were told to come in that second.
         """
         limit = self._handshakes_per_s
         self._room = min(limit, self._room + (now - self._room_at) * limit)

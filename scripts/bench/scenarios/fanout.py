@@ -21,7 +21,11 @@ FIGURES = (
     Figure("keepalive_to_limit", "the same to the limit", "x", 1.10),
     Figure("keepalive_push_cpu_us", "of this, until the last has it", "us"),
     Figure("keepalive_push_to_limit", "the same to the limit", "x"),
-    Figure("ping_cpu_us", "CPU of the pod for each keepalive ping when nothing is sent, with all else it does then", "us"),
+    Figure(
+        "ping_cpu_us",
+        "CPU of the pod for each keepalive ping when nothing is sent, all else included",
+        "us",
+    ),
     Figure("keepalive_more_cpu_us", "CPU of such a delivery beyond that of the pings", "us"),
     Figure("keepalive_more_to_limit", "the same to the limit", "x"),
     Figure("lone_cpu_us", "CPU of a delivery when nothing follows, with pings for it alone", "us"),

@@ -24,7 +24,7 @@ LAG = "pushserver_loop_lag_seconds"
 
 
 def run(bench: Bench) -> Outcome:
-    """Clients come again when they were told to (Retry-After, and up to as much again)."""
+    """Clients come again when they were told to (Retry-After, and up to a second more)."""
     clients = bench.size(9999, 60)
     bench.users(clients)
     with ExitStack() as stack:

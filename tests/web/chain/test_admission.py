@@ -101,7 +101,7 @@ async def test_handshakes_of_one_second_are_limited_and_there_is_room_for_more_b
 async def test_of_a_crowd_that_comes_again_when_it_is_told_to_nobody_is_refused_twice(
     monkeypatch: pytest.MonkeyPatch, flood_s: float, begins: float
 ) -> None:
-    """However long its first tries take, and wherever in a second they begin."""
+    """A crowd of three times what a second takes, wherever in a second its first tries begin."""
     now, chance = 0.0, random.Random(1)
     monkeypatch.setattr("pushserver.web.chain.admission.time", SimpleNamespace(monotonic=lambda: now))
     link = admission(handshakes_per_s=100, max_connections=1000)
