@@ -109,7 +109,7 @@ class Settler:
         self._plan(gather=broadcast and self._waiting < MAX_BATCH)
 
     def hurry(self) -> None:
-        """Somebody leaves: what waits for others' waits no longer, or it would come to them again."""
+        """Somebody leaves: nothing is gathered any longer, or what they confirmed would come again."""
         if self._next is not None:
             self._plan(gather=False)
 
