@@ -42,17 +42,14 @@ class State(Enum):
 class Connection:
     """One open WebSocket of a user.
 
-    What was sent stands in its ledger. Only what comes live, to many at once, is just noted at first and
-    written down later, many at a time: the books of one connection are a dozen objects that no cache holds,
-    and to touch them for each of 10 000 connections costs a sixth of a broadcast.
+    What was sent stands in its ledger. Only what comes live, to many at once, is just noted at first
+    (`fan_out`) and written down later, many at a time: the books of one connection are a dozen objects that
+    no cache holds, and to touch them for each of 10 000 connections costs a third of a broadcast.
     """
 
     __slots__ = (
         "_exposure_part",
         "_ledger",
-        "_noted",
-        "_noted_weight",
-        "_rides_from",
         "_room",
         "_window",
         "ack_mode",
@@ -61,11 +58,14 @@ class Connection:
         "client_ip",
         "cursor_at",
         "deflates_up_to",
+        "descriptor",
         "due_tick",
         "expires_at",
         "frames_counted",
         "frames_second",
         "id",
+        "noted",
+        "notes_until",
         "opened",
         "owed",
         "state",
@@ -121,12 +121,15 @@ class Connection:
         self.due_tick = 0
         self._window = window
         self._ledger = Ledger(window, ack_mode=ack_mode, log_at=log_at)
-        self._noted: list[Entry] = []
-        """Written, not in the ledger yet; only while it is live and nothing from elsewhere is unsettled."""
-        self._noted_weight = 0
-        """While something is noted: of all that has no ping behind it yet."""
-        self._rides_from = 0.0
-        """While something is noted: monotonic second from which its ping goes out with the next message."""
+        self.noted: list[Entry | None] = []
+        """Written, not in the ledger yet; only while it is live and nothing from elsewhere is unsettled.
+
+        As long as all that has no ping behind it yet weighs: None fills the places.
+        """
+        self.notes_until = 0.0
+        """Monotonic second from which a ping goes out with the next message; 0 while nothing is noted."""
+        self.descriptor = -1
+        """While something is noted: what it is written to, or -1 if it goes by the transport."""
         self._room: asyncio.Future[None] | None = None
 
     def is_open(self) -> bool:
@@ -151,14 +154,21 @@ class Connection:
     @property
     def ledger(self) -> Ledger:
         """The books, with all that was noted written down."""
-        if self._noted:
-            self._write_down()
+        if self.noted:
+            self.look_closely()
         return self._ledger
 
-    def _write_down(self) -> None:
-        noted, self._noted, self._noted_weight = self._noted, [], 0
+    def look_closely(self) -> None:
+        """Write down what was noted; the next message is looked at by itself."""
+        noted = [entry for entry in self.noted if entry is not None]
+        self.notes_until = 0.0
+        self.noted.clear()
+        if not noted:
+            return
         # Since it was noted nothing else was sent or planned.
         entry = as_one(tuple(noted)) if len(noted) > 1 else noted[0]
+        if self.descriptor >= 0:
+            self.transport.written += entry.size
         self._ledger.add_live(entry, self._ledger.receipts.ping_by)
 
     # -- what may be sent
@@ -208,6 +218,26 @@ class Connection:
             self.ledger.log_at = entries[pushed - 1][0]
         return pushed
 
+    def begin_to_note(self, batch: LiveBatch, now: float) -> float | None:
+        """Be ready to have it, and what comes behind it, written to `descriptor` and just noted (`fan_out`).
+
+        None if it must not be. Else as `push_live`.
+        """
+        ledger = self.ledger
+        if not self._may_have(batch) or not self._may_note(batch):
+            return None
+        receipts = ledger.receipts
+        planned = receipts.ping_by
+        ping_by = planned or self._ping_by(now)
+        ride_s = self._window.log_confirm_s * RIDE_SHARE
+        if now + ride_s >= ping_by:
+            return None
+        receipts.ping_by = ping_by
+        self.notes_until = ping_by - ride_s
+        self.noted.extend([None] * receipts.weight)
+        self.descriptor = -1 if self.deflates_up_to else self.transport.descriptor
+        return 0.0 if planned else ping_by
+
     def push_live(self, batch: LiveBatch, now: float) -> float | None:
         """Write what has just come to the log, to this connection as to many others: nothing is made for it.
 
@@ -215,35 +245,24 @@ class Connection:
         or its window has no room for all of it. Else the monotonic second by which a ping is to go out, if
         none was planned before; 0 if nothing is to be planned.
         """
-        noted, weight = self._noted, self._noted_weight + batch.weight
-        if not noted or weight >= NOTED_WEIGHT or now >= self._rides_from:
-            return self._push_live(batch, now)
-        self._noted_weight = weight
-        noted.append(batch.entry)
-        self.transport.write(batch.deflated(self.deflates_up_to) if self.deflates_up_to else batch.frames)
-        return 0.0
-
-    def _push_live(self, batch: LiveBatch, now: float) -> float | None:
         ledger = self.ledger
-        plain = self.state is State.LIVE and not self.ack_mode and not self.suspect
-        if not plain or not ledger.has_room_for_all(batch.entry):
+        if not self._may_have(batch):
             return None
         receipts, ride_s = ledger.receipts, self._window.log_confirm_s * RIDE_SHARE
         planned = receipts.ping_by
         ping_by = planned or self._ping_by(now)
-        frames = batch.deflated(self.deflates_up_to) if self.deflates_up_to else batch.frames
-        if now + ride_s < ping_by and self._may_note(batch):
-            receipts.ping_by = ping_by
-            self._rides_from = ping_by - ride_s
-            self._noted_weight = receipts.weight + batch.weight
-            self._noted.append(batch.entry)
-        else:
-            ledger.add_live(batch.entry, ping_by)
-            if receipts.rides(now + ride_s):
-                frames += receipts.ping(self.transport.written + len(frames), now)
-                ping_by = 0.0
+        frames = batch.to(self.deflates_up_to)
+        ledger.add_live(batch.entry, ping_by)
+        if receipts.rides(now + ride_s):
+            frames += receipts.ping(self.transport.written + len(frames), now)
+            ping_by = 0.0
         self.transport.write(frames)
         return 0.0 if planned else ping_by
+
+    def _may_have(self, batch: LiveBatch) -> bool:
+        """Whether it may be given all of it as it is."""
+        plain = self.state is State.LIVE and not self.ack_mode and not self.suspect
+        return plain and self._ledger.has_room_for_all(batch.entry)
 
     def _may_note(self, batch: LiveBatch) -> bool:
         """Whether none of what may be noted need be looked at by itself: the window lets all of it out,
@@ -405,8 +424,8 @@ class Connection:
         """
         ledger = self._ledger
         first = ledger.first_of_log()
-        if first is None and self._noted:
-            first = self._noted[0].first
+        if first is None and self.noted:
+            first = next(entry.first for entry in self.noted if entry is not None)
         if first is not None:
             return first - 1
         return max(ledger.log_at, offered) if self.state is State.LIVE else ledger.log_at
@@ -437,8 +456,7 @@ class Connection:
 
     def _leave_live(self, state: State) -> None:
         # First of all written down: to who has something noted more is pushed without a look at the state.
-        if self._noted:
-            self._write_down()
+        self.look_closely()
         self.state = state
 
     # -- the end

@@ -52,7 +52,7 @@ def as_one(entries: tuple[Entry, ...]) -> Entry:
 class LiveBatch:
     """Messages from the log in its order, and their frames in one piece, to be written as they are."""
 
-    __slots__ = ("_deflated", "_placed", "entry", "frames", "weight")
+    __slots__ = ("_deflated", "_placed", "entry", "frames", "noted", "weight")
 
     def __init__(self, placed: Sequence[Placed], now_ms: int, *, look_closely: bool = False) -> None:
         self.frames = b"".join([message.frame for _, message in placed])
@@ -63,11 +63,18 @@ class LiveBatch:
         if look_closely:
             # As much as makes a connection write down what it noted, and look whether it had one of these.
             self.weight = NOTED_WEIGHT
+        self.noted: tuple[Entry | None, ...] = (self.entry, *[None] * (self.weight - 1))
+        """What a connection notes: as many places as it weighs."""
         self._placed = placed
         self._deflated: dict[int, bytes] = {}
 
-    def deflated(self, most: int) -> bytes:
-        """As `frames`, one piece as well, for clients that take compressed ones of up to `most` bytes."""
+    def to(self, most: int) -> bytes:
+        """`frames`, for clients that take compressed ones of up to `most` bytes; 0: for those that take none.
+
+        One piece as well.
+        """
+        if not most:
+            return self.frames
         frames = self._deflated.get(most)
         if frames is None:
             frames = b"".join([message.deflated(most) for _, message in self._placed])

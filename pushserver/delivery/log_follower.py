@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import structlog
 
@@ -18,10 +19,11 @@ from pushserver.core.message import Message
 from pushserver.core.metrics import Metrics
 from pushserver.delivery.connection import Connection, State
 from pushserver.delivery.content import Contents
+from pushserver.delivery.fan_out import push_to_all
 from pushserver.delivery.live_batch import LiveBatch, Placed
 from pushserver.delivery.log_tail import LogTail, Targeted
 from pushserver.delivery.manager import Manager
-from pushserver.delivery.slices import SLICE, slices
+from pushserver.delivery.slices import SLICE, in_slices, slices
 from pushserver.stores.log import LogEntry, LogStore
 
 __all__ = ["LogFollower"]
@@ -32,13 +34,11 @@ READ_AT_ONCE = 100
 """Entries read in one round trip, and pushed to a connection in one write."""
 LARGE_BYTES = 16 * 1024
 """Of a frame, from which on compressing it takes as long as pushing some twenty."""
-SHARED_MAX = 64
-"""Different sets of messages that are kept, with their frames, for others who are due the same."""
 PAUSE_S = 0.2
 """Between two reads while Redis does not answer."""
 
-Meant = tuple[Connection, int]
-"""A connection, and which of the messages of one read are meant for it: the nth bit is the nth of them."""
+Group = tuple[Sequence[Placed], Sequence[Connection]]
+"""Connections that are due the same messages of one read."""
 
 
 class LogFollower:
@@ -123,11 +123,13 @@ class LogFollower:
             elif (message := messages[one.message_id]) is not None:
                 placed.append(((one.position, message), connections))
         await _compress(placed)
-        # One for all slices: what was sent to many is confirmed, and exposed, as one.
-        batches: dict[int, LiveBatch] = {}
         again = {one.position for one, _ in meant if one.again}
-        async for some in slices(await _plan(placed)):
-            self._give(some, placed, batches, again)
+        async for due, connections in in_slices(await _plan(placed), lambda group: len(group[1])):
+            closely = bool(again) and any(position in again for position, _ in due)
+            # One for all slices: what was sent to many is confirmed, and exposed, as one.
+            batch = LiveBatch(due, self._clock.now_ms(), look_closely=closely)
+            async for some in slices(connections):
+                self._give(some, due, batch)
         self._tail.offered = upto
 
     async def _arrive(self, entries: Sequence[LogEntry]) -> list[tuple[Targeted, Sequence[Connection]]]:
@@ -174,38 +176,18 @@ class LogFollower:
             if connection.state is State.LIVE:
                 self._look_again(connection)
 
-    def _give(
-        self,
-        some: Sequence[Meant],
-        placed: Sequence[tuple[Placed, object]],
-        batches: dict[int, LiveBatch],
-        again: Set[int],
-    ) -> None:
-        """Push to some connections what each of them is due, most of them the same.
-
-        Of the messages at the places `again` they may have another of that id.
-        """
-        now, pushed = time.monotonic(), 0
-        for connection, mask in some:
-            batch = batches.get(mask)
-            if batch is None:
-                if len(batches) == SHARED_MAX:
-                    # Where everybody is due something else, little is shared, and frames are large.
-                    batches.clear()
-                due = [one for at, (one, _) in enumerate(placed) if mask >> at & 1]
-                closely = bool(again) and any(position in again for position, _ in due)
-                batch = LiveBatch(due, self._clock.now_ms(), look_closely=closely)
-                batches[mask] = batch
-            ping_by = connection.push_live(batch, now)
+    def _give(self, some: Sequence[Connection], due: Sequence[Placed], batch: LiveBatch) -> None:
+        """Push to some connections what all of them are due."""
+        alike = len(some)
+        for connection, ping_by in push_to_all(some, batch, time.monotonic()):
             if ping_by is None:
-                self._offer(connection, [one for at, (one, _) in enumerate(placed) if mask >> at & 1])
-                continue
-            pushed += batch.entry.count
-            if ping_by:
+                alike -= 1
+                self._offer(connection, due)
+            else:
                 self._pushed(connection)
-        self._metrics.deliveries_live.inc(pushed)
+        self._metrics.deliveries_live.inc(alike * batch.entry.count)
 
-    def _offer(self, connection: Connection, due: list[Placed]) -> None:
+    def _offer(self, connection: Connection, due: Sequence[Placed]) -> None:
         """Push what of it this connection was not given by its catching up meanwhile, and has room for."""
         if connection.state is not State.LIVE:
             return
@@ -229,15 +211,22 @@ async def _compress(placed: Sequence[tuple[Placed, Sequence[Connection]]]) -> No
             await asyncio.sleep(0)
 
 
-async def _plan(placed: Sequence[tuple[Placed, Sequence[Connection]]]) -> list[Meant]:
-    """What is due for each connection, so that all of it goes in one write."""
+async def _plan(placed: Sequence[tuple[Placed, Sequence[Connection]]]) -> Sequence[Group]:
+    """Who is due the same, so that all of it goes in one write to each of them."""
     if len(placed) == 1:
-        return [(connection, 1) for connection in placed[0][1]]
-    plan: dict[Connection, int] = {}
+        [(one, connections)] = placed
+        return [([one], connections)]
+    masks: dict[Connection, int] = {}
     for at, (_, connections) in enumerate(placed):
         bit = 1 << at
         for connection in connections:
-            plan[connection] = plan.get(connection, 0) | bit
+            masks[connection] = masks.get(connection, 0) | bit
         if len(connections) > SLICE:
             await asyncio.sleep(0)
-    return list(plan.items())
+    of: defaultdict[int, list[Connection]] = defaultdict(list)
+    for connection, mask in masks.items():
+        of[mask].append(connection)
+    return [
+        ([one for at, (one, _) in enumerate(placed) if mask >> at & 1], connections)
+        for mask, connections in of.items()
+    ]

@@ -20,7 +20,7 @@ from pushserver.stores.inbox import Inbox
 
 __all__ = ["Outlet", "Settler"]
 
-MAX_BATCH = 2000
+MAX_BATCH = 10000
 """Messages in a batch, and as many more as the last connection in it has just confirmed."""
 MAX_WORKERS = 4
 MAX_PAUSE_S = 2.0

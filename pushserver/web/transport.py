@@ -179,10 +179,35 @@ class SocketTransport:
         except OSError:
             self._give_up()
             return
-        if sent != size and self._sock is not None:
-            self._direct = None
+        if sent != size:
+            self._wait_behind(data[sent:])
+
+    @property
+    def descriptor(self) -> int:
+        """Where whole frames may be written; -1 while something is in the way, and always with TLS."""
+        sock = self._sock
+        plain = self._direct is not None and not isinstance(sock, TlsSocket)
+        return sock.fileno() if sock is not None and plain else -1
+
+    def took(self, data: bytes, taken: int) -> None:
+        """Not all of `data` went into the descriptor: only so many bytes, or -1 if it is broken."""
+        if taken < 0:
+            self._give_up()
+        else:
+            self._wait_behind(data[taken:])
+
+    def _wait_behind(self, rest: bytes) -> None:
+        """The kernel does not take this yet, and what is written from now on is behind it."""
+        if self._sock is not None:
+            self._get_in_the_way()
             self._poller.want_to_write(self._sock.fileno(), True)
-            self._keep(data[sent:])
+            self._keep(rest)
+
+    def _get_in_the_way(self) -> None:
+        """From now on nothing is written directly, nor to the descriptor."""
+        if self.connection is not None:
+            self.connection.look_closely()
+        self._direct = None
 
     def _write_behind(self, data: bytes) -> None:
         """What cannot go out just so: behind the 101, or what the kernel did not take yet."""
@@ -207,7 +232,8 @@ class SocketTransport:
 
     def _give_up(self) -> None:
         """Write no more, and end; not at once: the caller may be in a loop over all connections."""
-        self._closing, self._direct = True, None
+        self._get_in_the_way()
+        self._closing = True
         asyncio.get_running_loop().call_soon(self.abort)
 
     def writable(self) -> int:
@@ -300,7 +326,8 @@ class SocketTransport:
             return
         self._close_code = code
         self.write(close_frame(code, reason))
-        self._closing, self._direct = True, None
+        self._get_in_the_way()
+        self._closing = True
         self._parser.skip_messages()
         loop = asyncio.get_running_loop()
         if self._peer_closed and not self._out:
@@ -310,9 +337,10 @@ class SocketTransport:
 
     def abort(self) -> None:
         """End at once and tell the owner. Twice is once."""
-        sock, self._sock, self._direct = self._sock, None, None
+        sock, self._sock = self._sock, None
         if sock is None:
             return
+        self._get_in_the_way()
         self._poller.forget(sock.fileno())
         if self._goodbye is not None:
             self._goodbye.cancel()

@@ -18,7 +18,7 @@ from pushserver.delivery.receipts import PATIENT, PING_EVERY_MESSAGES
 from pushserver.delivery.sent import LIVE_ONLY
 from pushserver.exposure.event import Source
 from pushserver.stores.inbox import Missed
-from tests.delivery.wire import PING, TEXT, Wire, connection, limits, message
+from tests.delivery.wire import PING, TEXT, Wire, connection, limits, message, push_live
 
 
 def messages(count: int, size: int = 1, first: int = 0) -> list[Message]:
@@ -628,8 +628,8 @@ def test_what_comes_to_many_is_written_as_it_is_and_kept_as_it_is() -> None:
     one, wire = live()
     two, _ = live()
     both = batch(10, 20)
-    assert one.push_live(both, 5.0) is not None
-    assert two.push_live(both, 5.0) is not None
+    assert push_live(one, both, 5.0) is not None
+    assert push_live(two, both, 5.0) is not None
     assert wire.writes[-1] is both.frames
     assert wire.ids == ["m-10", "m-20"]
     assert (one.ledger.log_at, one.ledger.unconfirmed, one.ledger.unconfirmed_bytes) == (
@@ -649,7 +649,7 @@ def test_what_comes_to_many_is_compressed_for_all_who_take_that_in_one_piece() -
     for up_to in (100_000, 100_000, 0, 100):
         one, wire = live(window=limits(log_confirm_s=1000.0))
         one.deflates_up_to = up_to
-        assert one.push_live(many, 5.0) is not None
+        assert push_live(one, many, 5.0) is not None
         assert one.ledger.unconfirmed_bytes == many.entry.size
         wires.append(wire)
     assert wires[0].writes[-1] is wires[1].writes[-1]
@@ -662,7 +662,7 @@ def test_a_ping_that_rides_with_compressed_frames_confirms_no_more_than_was_take
     one, wire = live(window=limits(log_confirm_s=0.0))
     one.deflates_up_to = 100_000
     wire.stuck = True
-    assert one.push_live(LiveBatch([(10, message("m-10", 5000, nobody))], 1000), 5.0) == 0.0
+    assert push_live(one, LiveBatch([(10, message("m-10", 5000, nobody))], 1000), 5.0) == 0.0
     assert wire.writes[-1].endswith(ping_frame(b"1"))
     assert pong(one, b"1") is None
     wire.buffered = len(ping_frame(b"1"))
@@ -671,13 +671,13 @@ def test_a_ping_that_rides_with_compressed_frames_confirms_no_more_than_was_take
 
 def test_its_ping_is_planned_once_and_rides_with_what_comes_shortly_before_it_is_due() -> None:
     one, wire = live(window=limits(log_confirm_s=2.0))
-    planned = one.push_live(batch(10), 5.0)
+    planned = push_live(one, batch(10), 5.0)
     assert planned == one.ping_by
     assert planned is not None
     assert 6.0 <= planned <= 7.0
-    assert one.push_live(batch(20), planned - 0.51) == 0.0
+    assert push_live(one, batch(20), planned - 0.51) == 0.0
     assert wire.pings == []
-    assert one.push_live(batch(30), planned - 0.49) == 0.0
+    assert push_live(one, batch(30), planned - 0.49) == 0.0
     assert (wire.pings, one.ping_by, len(wire.writes)) == ([b"1"], 0.0, 3)
     assert pong(one, b"1") == ["m-10", "m-20", "m-30"]
 
@@ -685,9 +685,9 @@ def test_its_ping_is_planned_once_and_rides_with_what_comes_shortly_before_it_is
 def test_many_that_nothing_confirms_bring_a_ping_along() -> None:
     one, wire = live(window=limits(log_confirm_s=1000.0))
     for place in range(PING_EVERY_MESSAGES * PATIENT - 1):
-        one.push_live(batch(place + 1), 5.0)
+        push_live(one, batch(place + 1), 5.0)
     assert wire.pings == []
-    one.push_live(batch(1000), 5.0)
+    push_live(one, batch(1000), 5.0)
     assert wire.pings == [b"1"]
 
 
@@ -709,14 +709,14 @@ def test_who_needs_a_closer_look_is_given_none_of_it(unfit: Callable[[Connection
     one, wire = live(window=limits(messages=5, bytes=1000))
     unfit(one)
     before = (len(wire.writes), one.ledger.log_at, one.ledger.unconfirmed, len(one.ledger.sent))
-    assert one.push_live(batch(10, 20, size=100), 5.0) is None
+    assert push_live(one, batch(10, 20, size=100), 5.0) is None
     assert (len(wire.writes), one.ledger.log_at, one.ledger.unconfirmed, len(one.ledger.sent)) == before
 
 
 def test_who_confirms_by_ack_is_given_what_comes_to_many_one_by_one() -> None:
     one = connection(ack_mode=True)
     one.state = State.LIVE
-    assert one.push_live(batch(10), 5.0) is None
+    assert push_live(one, batch(10), 5.0) is None
 
 
 # -- what comes from the log

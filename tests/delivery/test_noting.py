@@ -15,7 +15,7 @@ from pushserver.core.message import Message
 from pushserver.delivery.connection import Connection, State
 from pushserver.delivery.live_batch import NOTED_BYTES, NOTED_WEIGHT, LiveBatch
 from pushserver.delivery.sent import Sent
-from tests.delivery.wire import Wire, connection, limits, message
+from tests.delivery.wire import Direct, Wire, connection, limits, message, push_live
 
 WINDOW = limits(messages=300, bytes=2 * NOTED_BYTES, log_confirm_s=2.0)
 
@@ -48,7 +48,7 @@ class Twin:
         return self._push_live(LiveBatch(placed, 1000), now)
 
     def _push_live(self, batch: LiveBatch, now: float) -> object:
-        answer = self.one.push_live(batch, now)
+        answer = push_live(self.one, batch, now)
         if self.at_once:
             assert self.one.ledger is self.one._ledger
         return answer
@@ -94,7 +94,8 @@ class Twin:
     def look(self, number: int, place: int, now: float) -> object:
         ledger = self.one.ledger
         books = (ledger.unconfirmed, ledger.unconfirmed_bytes, ledger.log_at, list(ledger.sent))
-        return self.one.cursor(place * 100), self.one.room(), self.one.ping_by, books
+        written = self.one.transport.written
+        return self.one.cursor(place * 100), self.one.room(), self.one.ping_by, written, books
 
     def behind_and_live(self, number: int, place: int, now: float) -> object:
         self.one.fall_behind(place * 100)
@@ -139,13 +140,17 @@ def test_nor_does_it_in_a_long_life(seed: int) -> None:
 
 
 def compare(steps: Sequence[tuple[str, int]], pace: float) -> None:
-    """Do the same with two twins, which answer and write the same."""
-    noting, at_once = Twin(at_once=False), Twin(at_once=True)
+    """Do the same with some, which answer and write the same."""
+    direct = Direct()
+    at_once, noting, writing = twins = [Twin(at_once=True), Twin(at_once=False), Twin(False, direct)]
     for place, step in enumerate([*steps, ("pong", 0), ("look", 0)], 1):
-        for twin in (noting, at_once):
+        for twin in twins:
             twin.do(step, place, 5.0 + place * pace)
-        assert noting.seen[-1] == at_once.seen[-1], (place, step)
+        assert noting.seen[-1] == writing.seen[-1] == at_once.seen[-1], (place, step)
     assert noting.wire.writes == at_once.wire.writes
+    # Of the frames that were written one behind the other to a descriptor nobody can tell where each began.
+    assert b"".join(direct.writes) == b"".join(at_once.wire.writes)
+    direct.shut()
 
 
 def live(count: int) -> tuple[Connection, Wire]:
@@ -154,33 +159,33 @@ def live(count: int) -> tuple[Connection, Wire]:
     one = connection(wire=wire, window=limits(log_confirm_s=1000.0))
     one.state = State.LIVE
     for place in range(1, count + 1):
-        assert one.push_live(LiveBatch([(place, message(f"m-{place}"))], 1000), 5.0) is not None
+        assert push_live(one, LiveBatch([(place, message(f"m-{place}"))], 1000), 5.0) is not None
     return one, wire
 
 
 def test_it_is_only_noted_until_somebody_looks() -> None:
     one, _ = live(3)
-    assert len(one._noted) == 3
+    assert len(one.noted) == 3
     assert one.ping_by > 0
     assert one.stalled_since() is None
-    assert len(one._noted) == 3, "neither needs the books"
+    assert len(one.noted) == 3, "neither needs the books"
     assert one.ledger.unconfirmed == 3
-    assert one._noted == []
+    assert one.noted == []
 
 
 def test_no_more_is_noted_than_may_go_without_a_ping() -> None:
     one, wire = live(NOTED_WEIGHT - 1)
-    assert (len(one._noted), wire.pings) == (NOTED_WEIGHT - 1, [])
-    assert one.push_live(LiveBatch([(9999, message("last"))], 1000), 5.0) is not None
-    assert (one._noted, wire.pings) == ([], [b"1"])
+    assert (len(one.noted), wire.pings) == (NOTED_WEIGHT - 1, [])
+    assert push_live(one, LiveBatch([(9999, message("last"))], 1000), 5.0) is not None
+    assert (one.noted, wire.pings) == ([], [b"1"])
 
 
 @pytest.mark.parametrize("window", [limits(messages=NOTED_WEIGHT - 1), limits(bytes=NOTED_BYTES - 1)])
 def test_nothing_is_noted_where_the_window_is_smaller(window: object) -> None:
     one = connection(window=window)  # type: ignore[arg-type]  # a parameter of pytest's
     one.state = State.LIVE
-    assert one.push_live(LiveBatch([(1, message("m-1"))], 1000), 5.0)
-    assert one._noted == []
+    assert push_live(one, LiveBatch([(1, message("m-1"))], 1000), 5.0)
+    assert one.noted == []
     assert one.ledger.unconfirmed == 1
 
 
@@ -192,22 +197,22 @@ def test_nothing_is_noted_beside_what_came_from_elsewhere_until_it_is_settled() 
     for place, (settled, noted) in enumerate([("none", 0), ("from the inbox", 0), ("stored nowhere", 1)], 1):
         assert one.pong(wire.pings[-1], 5.0) or place > 1
         one.forget([settled])
-        assert one.push_live(LiveBatch([(place, message(f"m-{place}"))], 1000), 5.0) is not None
-        assert len(one._noted) == noted, settled
+        assert push_live(one, LiveBatch([(place, message(f"m-{place}"))], 1000), 5.0) is not None
+        assert len(one.noted) - one.noted.count(None) == noted, settled
 
 
 def test_what_comes_after_a_ping_is_noted_while_what_came_before_is_not_settled() -> None:
     one, wire = live(3)
     one.ping(5.0)
     for place in (4, 5):
-        assert one.push_live(LiveBatch([(place, message(f"m-{place}"))], 1000), 5.0) is not None
-    assert (len(one._noted), len(one._ledger.sent)) == (2, 3)
+        assert push_live(one, LiveBatch([(place, message(f"m-{place}"))], 1000), 5.0) is not None
+    assert (len(one.noted), len(one._ledger.sent)) == (2, 3)
     answer = one.pong(wire.pings[-1], 5.0)
     assert answer is not None
     assert [sent.id for sent in answer[0]] == ["m-1", "m-2", "m-3"]
     assert (one.ledger.unconfirmed, len(one.ledger.sent)) == (2, 5)
-    assert one.push_live(LiveBatch([(6, message("m-6"))], 1000), 5.0) is not None
-    assert len(one._noted) == 1
+    assert push_live(one, LiveBatch([(6, message("m-6"))], 1000), 5.0) is not None
+    assert [entry is None for entry in one.noted] == [True, True, False], "two have no ping behind them"
     one.forget([sent.id for sent in answer[0]])
     assert (list(one.ledger.sent), one.cursor(9)) == (["m-4", "m-5", "m-6"], 3)
 
@@ -217,7 +222,7 @@ def test_what_was_written_down_counts_as_what_may_be_noted_until_the_next_ping()
     assert one.ledger.unconfirmed == NOTED_WEIGHT - 3
     for place in range(1000, 1003):
         assert wire.pings == []
-        assert one.push_live(LiveBatch([(place, message(f"m-{place}"))], 1000), 5.0) is not None
+        assert push_live(one, LiveBatch([(place, message(f"m-{place}"))], 1000), 5.0) is not None
     assert wire.pings == [b"1"]
 
 
@@ -225,16 +230,16 @@ def test_nothing_is_noted_where_a_ping_is_due_at_once() -> None:
     one, _ = live(1)
     one.ping(5.0)
     assert one.push_log([(2, message("m-2"))], "log", 1000, 5.0)
-    assert one.push_live(LiveBatch([(3, message("m-3"))], 1000), 5.0) is not None
-    assert one._noted == []
+    assert push_live(one, LiveBatch([(3, message("m-3"))], 1000), 5.0) is not None
+    assert one.noted == []
 
 
 def test_who_is_closed_has_it_in_the_books_and_is_given_no_more() -> None:
     one, wire = live(2)
     one.closed()
-    assert (one._noted, one._ledger.unconfirmed) == ([], 2)
+    assert (one.noted, one._ledger.unconfirmed) == ([], 2)
     writes = len(wire.writes)
-    assert one.push_live(LiveBatch([(9, message("m-9"))], 1000), 5.0) is None
+    assert push_live(one, LiveBatch([(9, message("m-9"))], 1000), 5.0) is None
     assert len(wire.writes) == writes
 
 
@@ -243,4 +248,4 @@ def test_who_falls_behind_stands_where_the_last_was_or_all_were_offered() -> Non
         one, _ = live(2)
         one.fall_behind(offered)
         assert (one.ledger.log_at, one.state) == (stands, State.CATCHING_UP)
-        assert one.push_live(LiveBatch([(9, message("m-9"))], 1000), 5.0) is None
+        assert push_live(one, LiveBatch([(9, message("m-9"))], 1000), 5.0) is None

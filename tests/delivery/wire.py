@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from pushserver.core.message import Message, frame_of
 from pushserver.delivery.connection import Connection
+from pushserver.delivery.fan_out import push_to_all
 from pushserver.delivery.limits import Limits
+from pushserver.delivery.live_batch import LiveBatch
 from tests.texts import message_text
 
-__all__ = ["LIMITS", "Answering", "Wire", "connection", "limits", "message"]
+__all__ = ["LIMITS", "Answering", "Direct", "Wire", "connection", "limits", "message", "push_live"]
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 
@@ -21,10 +25,12 @@ TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 class Wire:
     """A `Transport` that keeps what is written. While `stuck` the kernel takes nothing."""
 
+    descriptor = -1
+
     def __init__(self) -> None:
         self.progressed_at = time.monotonic()
         self.written = 0
-        self.writes: list[bytes] = []
+        self._writes: list[bytes] = []
         self.stuck = False
         self.buffered = 0
         self.closed_with: tuple[int, str] | None = None
@@ -34,9 +40,12 @@ class Wire:
         if self.closed_with is not None or self.aborted:
             return
         self.written += len(data)
-        self.writes.append(data)
+        self._writes.append(data)
         if self.stuck:
             self.buffered += len(data)
+
+    def took(self, data: bytes, taken: int) -> None:
+        raise AssertionError("nothing is written to what has no descriptor")
 
     def flow(self) -> None:
         """The kernel takes everything again."""
@@ -49,6 +58,11 @@ class Wire:
 
     def abort(self) -> None:
         self.aborted = True
+
+    @property
+    def writes(self) -> list[bytes]:
+        """What was written, in order."""
+        return self._writes
 
     @property
     def frames(self) -> list[tuple[int, bytes]]:
@@ -78,6 +92,34 @@ class Wire:
     def pongs(self) -> list[bytes]:
         """Payloads of the pongs, in order."""
         return [payload for opcode, payload in self.frames if opcode == PONG]
+
+
+class Direct(Wire):
+    """A wire with a descriptor: what is written to that comes out at the other end, in its place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ours, self._theirs = socket.socketpair()
+        self._ours.setblocking(False)
+        self._theirs.setblocking(False)
+        self.descriptor = self._ours.fileno()
+
+    def write(self, data: bytes) -> None:
+        assert self.writes is self._writes
+        super().write(data)
+
+    @property
+    def writes(self) -> list[bytes]:
+        """What was written, in order; what went into the descriptor between two looks as one."""
+        with suppress(BlockingIOError):
+            while data := self._theirs.recv(1 << 20):
+                self._writes.append(data)
+        return self._writes
+
+    def shut(self) -> None:
+        """Close both ends."""
+        self._ours.close()
+        self._theirs.close()
 
 
 def _frames(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -140,6 +182,14 @@ def message(message_id: str, size: int = 1, on_deflated: Callable[[Message], Non
     """A message whose content is a text of `size` characters."""
     text = message_text(message_id, 1_700_000_000_000, "x" * size)
     return frame_of(message_id, text.encode(), 2**30, on_deflated)
+
+
+def push_live(one: Connection, batch: LiveBatch, now: float) -> float | None:
+    """Push to this one as to many; the answer is that of `Connection.push_live`."""
+    for connection, answer in push_to_all([one], batch, now):
+        assert connection is one
+        return answer
+    return 0.0
 
 
 class Answering(Wire):

@@ -18,6 +18,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from pushserver.core.errors import ConfigError
+from pushserver.web.poller import Poller
 from pushserver.web.tls import (
     MAX_READ_BYTES,
     PIECE_BYTES,
@@ -26,6 +27,7 @@ from pushserver.web.tls import (
     TlsSocket,
     load_certificate,
 )
+from pushserver.web.transport import SocketOptions, SocketTransport
 from tests.engines.certificates import Authority
 
 Pair = tuple[TlsSocket, ssl.SSLSocket]
@@ -70,6 +72,23 @@ def tcp_pair(files: tuple[str, str]) -> Iterator[Pair]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         theirs = socket.create_connection(listening.getsockname())
         yield from secured(files, listening.accept()[0], theirs)
+
+
+class Nobody:
+    """Owns a transport that ends."""
+
+    def ended(self, *_: object) -> None:
+        """Nothing to do."""
+
+
+@pytest.mark.gen_test
+async def test_nothing_is_written_past_tls(pair: Pair) -> None:
+    options = SocketOptions(max_backlog=1000, max_frame_bytes=1000, send_buffer_bytes=0, user_timeout_ms=1000)
+    transport = SocketTransport(pair[0], Nobody(), options, Poller(), client_ip="192.0.2.1", head=b"")  # type: ignore[arg-type]  # told of the end only
+    transport.write(b"first")
+    assert pair[1].recv(100) == b"first"
+    assert transport.descriptor == -1
+    transport.abort()
 
 
 def reason(certfile: str, keyfile: str) -> str:

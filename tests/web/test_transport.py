@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import struct
 import zlib
@@ -25,7 +26,19 @@ from tests.core.client_frames import CLOSE, CONTINUATION, PING, TEXT
 from tests.core.client_frames import client as client_frame
 from tests.pod import eventually
 
-CONNECTION = cast(Connection, "the connection")
+
+class Told:
+    """In place of a connection: how often it was told that something gets in the way."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def look_closely(self) -> None:
+        self.looks += 1
+
+
+TOLD = Told()
+CONNECTION = cast(Connection, TOLD)
 HEAD = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 BYE = client_frame(CLOSE, b"\x03\xe8")
 
@@ -192,6 +205,47 @@ async def test_what_the_kernel_does_not_take_is_kept_and_sent_in_order(line: Mak
     assert at.transport.progressed_at > before, "what the kernel takes is progress"
     at.transport.write(b"and now at once")
     assert at.client.recv(100) == b"and now at once"
+
+
+@pytest.mark.gen_test
+async def test_frames_may_be_written_to_the_descriptor_while_nothing_is_in_the_way(line: Make) -> None:
+    at = line(head=HEAD, max_backlog=1 << 24)
+    assert at.transport.descriptor == -1, "the answer to the handshake comes first"
+    at.transport.write(b"first")
+    assert at.transport.descriptor == at.server_socket.fileno()
+    looks = TOLD.looks
+    written = HEAD + b"first" + at.fill()
+    assert (at.transport.descriptor, TOLD.looks) == (-1, looks + 1)
+    assert await at.read(len(written)) == written
+    await eventually(lambda: at.transport.descriptor == at.server_socket.fileno())
+    at.transport.close(CloseCode.SERVICE_RESTART, "")
+    assert (at.transport.descriptor, TOLD.looks) == (-1, looks + 2)
+    at.transport.abort()
+    assert (at.transport.descriptor, TOLD.looks) == (-1, looks + 3)
+
+
+@pytest.mark.gen_test
+async def test_what_the_descriptor_did_not_take_goes_out_before_what_is_written_next(line: Make) -> None:
+    at = line(max_backlog=1 << 24)
+    at.transport.write(b"first")
+    large = b"x" * (1 << 23)
+    at.transport.took(large, os.write(at.transport.descriptor, large))
+    assert 0 < at.transport.buffered < len(large)
+    assert at.transport.descriptor == -1
+    at.transport.write(b"last")
+    assert await at.read(len(large) + 9) == b"first" + large + b"last"
+
+
+@pytest.mark.gen_test
+async def test_a_descriptor_that_is_broken_ends_it_but_not_at_once(line: Make) -> None:
+    at = line()
+    at.transport.write(b"first")
+    at.transport.took(b"into the void", -1)
+    assert not at.owner.ends
+    assert at.transport.descriptor == -1
+    at.transport.write(b"again")
+    assert await at.ended() is None
+    assert at.client.recv(100) == b"first"
 
 
 @pytest.mark.gen_test
