@@ -76,7 +76,8 @@ class Cursors:
 
     def refresh(self, connection: Connection) -> None:
         """Of who got nothing for long: move the cursor on before the log is trimmed beyond it."""
-        if connection.cursor_at < self._tail.old(self._clock.now_ms()):
+        behind = connection.cursor_at < self._tail.offered
+        if behind and connection.cursor_at < self._tail.old(self._clock.now_ms()):
             self._note(connection)
 
     def write_anew(self, connections: Iterable[Connection]) -> None:

@@ -10,18 +10,14 @@ import asyncio
 from collections.abc import Callable
 from itertools import islice
 
-import structlog
-
 from pushserver.core.errors import StoreError
 from pushserver.delivery.connection import Connection, State
 from pushserver.delivery.manager import Manager
 from pushserver.delivery.presence import Presence
 from pushserver.stores.category_store import StoredCategories
-from pushserver.stores.presence import PresenceStore, Seen
+from pushserver.stores.presence import PresenceStore
 
 __all__ = ["Rescan"]
-
-log = structlog.get_logger(__name__)
 
 BATCH = 200
 AGAIN_S = 0.5
@@ -99,21 +95,17 @@ class Rescan:
         await self._scan(batch, look_anyway=True)
 
     async def _scan(self, users: list[str], *, look_anyway: bool) -> None:
-        answers = await asyncio.gather(*map(self._store.look, users), return_exceptions=True)
         stale = []
-        for user, answer in zip(users, answers, strict=True):
-            if isinstance(answer, Seen):
-                if answer.boot != self._presence.boot:
-                    stale.append(user)
-                else:
-                    self._compare(user, None if look_anyway else answer.seq)
-                self._compare_categories(user, answer.categories_version)
-            elif isinstance(answer, StoreError):
+        for user, seen in zip(users, await self._store.look(users), strict=True):
+            if isinstance(seen, StoreError):
                 if look_anyway:
                     self._unseen.add(user)
+                continue
+            if seen.boot != self._presence.boot:
+                stale.append(user)
             else:
-                # What stands in one user's keys must not hold the others up.
-                log.error("rescan.broken", user=user, reason=repr(answer))
+                self._compare(user, None if look_anyway else seen.seq)
+            self._compare_categories(user, seen.categories_version)
         await asyncio.gather(*map(self._mend, stale))
 
     async def _mend(self, user: str) -> None:
@@ -135,6 +127,8 @@ class Rescan:
 
     def _compare_categories(self, user: str, version: int) -> None:
         """A pod that was cut off, or lost something of its feed, was not told of a change."""
-        held = (connection.categories for connection in self._manager.of(user))
-        if any(isinstance(one, StoredCategories) and one.version != version for one in held):
-            self._on_stale_categories(user)
+        for connection in self._manager.of(user):
+            held = connection.categories
+            if isinstance(held, StoredCategories) and held.version != version:
+                self._on_stale_categories(user)
+                return

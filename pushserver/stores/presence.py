@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 
+from pushserver.core.errors import StoreError
 from pushserver.stores.commands import Commands
 from pushserver.stores.inbox import Page
 from pushserver.stores.keys import Keys, presence_field
@@ -75,12 +76,18 @@ class PresenceStore:
         answer = await self._commands.script("presence_remove", [self._keys.presence(user)], [field, boot])
         return bool(answer >= 0)
 
-    async def look(self, user: str) -> Seen:
-        """The user's sequence, this pod's presence field and the version of categories, of one moment."""
-        names = [self._keys.presence(user), self._keys.seq(user), self._keys.categories(user)]
-        answer = await self._commands.script("presence_look", names, [presence_field(user, self._pod)])
-        seq, field, version = answer
-        return Seen(seq, None if field is None else read_presence(field).get("boot", 0), version)
+    async def look(self, users: Iterable[str]) -> list[Seen | StoreError]:
+        """Of each user the sequence, this pod's presence field and the version of categories, of one moment.
+
+        In their order; an error where there is no answer.
+        """
+        keys, pod = self._keys, self._pod
+        calls = (
+            ((keys.presence(user), keys.seq(user), keys.categories(user)), (presence_field(user, pod),))
+            for user in users
+        )
+        answers = await self._commands.scripts("presence_look", calls)
+        return [answer if isinstance(answer, StoreError) else _seen(*answer) for answer in answers]
 
     async def pods_of(self, user: str) -> dict[str, dict[str, int]]:
         """Every pod the user is present on, with `boot` and `since` (ms), as far as they can be read."""
@@ -99,6 +106,10 @@ class PresenceStore:
                 yield users
             if cursor == b"0":
                 return
+
+
+def _seen(seq: int, field: bytes | None, version: int) -> Seen:
+    return Seen(seq, None if field is None else read_presence(field).get("boot", 0), version)
 
 
 def _text(name: bytes) -> str | None:

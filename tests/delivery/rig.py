@@ -105,7 +105,8 @@ class Rig:
 
     async def present(self, user: str = "alice") -> int | None:
         """The boot in this pod's presence field of the user; None if there is none."""
-        return (await self.app.stores.presence.look(user)).boot
+        [seen] = await self.app.stores.presence.look([user])
+        return seen.boot
 
     async def indexed(self) -> set[str]:
         """Who stands in this pod's index."""

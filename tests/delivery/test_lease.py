@@ -77,7 +77,8 @@ class Process:
         return int(await self.field("expires") or 0) > ms
 
     async def boot_of(self, user: str) -> int | None:
-        return (await self.stores.presence.look(user)).boot
+        [seen] = await self.stores.presence.look([user])
+        return seen.boot
 
     def counted(self, name: str) -> float:
         return self._metrics.registry.get_sample_value(f"pushserver_{name}") or 0.0

@@ -66,7 +66,8 @@ class Bench:
 
     async def boot_of(self, user: str = "alice") -> int | None:
         """The boot in the presence field; None if there is none."""
-        return (await self.stores.presence.look(user)).boot
+        [seen] = await self.stores.presence.look([user])
+        return seen.boot
 
     async def indexed(self) -> set[str]:
         return {user async for users in self.stores.presence.indexed("pod-1") for user in users}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
-from structlog.testing import capture_logs
 
 from pushserver.delivery import rescan as rescan_module
 from pushserver.delivery.connection import State
@@ -205,27 +204,6 @@ async def test_a_user_who_cannot_be_mended_is_left_for_the_next_round(
 
 
 @pytest.mark.gen_test
-async def test_an_error_that_nobody_thought_of_holds_nobody_up(
-    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with scanned(redis_server, 0.1) as on:
-        await on.live("alice")
-        line = await on.live("bob")
-        look = on.app.stores.presence.look
-
-        async def breaks(user: str) -> object:
-            if user == "alice":
-                raise LookupError("what went wrong")
-            return await look(user)
-
-        monkeypatch.setattr(on.app.stores.presence, "look", breaks)
-        with capture_logs() as lines:
-            await on.send("bob", "m-1")
-            await line.got("m-1")
-        assert {(one["event"], one.get("user")) for one in lines} == {("rescan.broken", "alice")}
-
-
-@pytest.mark.gen_test
 async def test_all_users_are_looked_at_within_the_time_in_even_batches(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,9 +214,9 @@ async def test_all_users_are_looked_at_within_the_time_in_even_batches(
         loop, at = asyncio.get_running_loop(), []
         looks = on.app.stores.presence.look
 
-        async def noted(user: str) -> object:
-            at.append(loop.time())
-            return await looks(user)
+        async def noted(users: Sequence[str]) -> object:
+            at.extend(loop.time() for _ in users)
+            return await looks(users)
 
         monkeypatch.setattr(on.app.stores.presence, "look", noted)
         scan = Rescan(

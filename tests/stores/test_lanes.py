@@ -103,7 +103,7 @@ async def whole_life(commands: Commands, keys: Keys, user: str, pod: str) -> Non
     assert first.page.ids == ["2", "3"]
     await publishing_life(commands, keys, user, pod, boot)
     assert await presence.pods_of(user) == {pod: {"boot": boot, "since": 1000}}
-    assert (await presence.look(user)).boot == boot
+    assert (await presence.look([user]))[0].boot == boot
     assert (await inbox.append(user, "3", 100)).pods == {pod: boot}
     assert [await inbox.blame(user, "2") for _ in range(3)] == [False, False, True]
     await inbox.absolve(user)

@@ -192,7 +192,7 @@ async def test_users_come_and_go_and_what_they_confirm_is_settled(
     await inbox.told("alice", Missed(evicted=1))
     page = await inbox.read("alice", 10)
     assert (page.ids, page.missed) == (["5"], Missed(expired=1, parked=1))
-    assert (await presence.look("alice")).boot == 1
+    assert (await presence.look(["alice"]))[0].boot == 1
     assert await presence.remove(1, "alice")
     await presence.index_remove(1, ["alice"])
     assert await presence.pods_of("alice") == {}
