@@ -13,6 +13,7 @@ from pushserver.delivery.connection import Connection, State
 from pushserver.delivery.session import Verified
 from tests.delivery.wire import Wire
 from tests.pod import eventually, settings
+from tests.stores.looks import look
 from tests.texts import to_users
 
 __all__ = ["Line", "Rig", "close", "rig"]
@@ -105,8 +106,7 @@ class Rig:
 
     async def present(self, user: str = "alice") -> int | None:
         """The boot in this pod's presence field of the user; None if there is none."""
-        [seen] = await self.app.stores.presence.look([user])
-        return seen.boot
+        return (await look(self.app.stores.presence, user)).boot
 
     async def indexed(self) -> set[str]:
         """Who stands in this pod's index."""

@@ -20,6 +20,7 @@ from pushserver.stores.lease import LeaseStore
 from tests.delivery.wire import connection
 from tests.gate import hold, refuse
 from tests.pod import eventually
+from tests.stores.looks import look
 
 LEASE_MS = 1500
 """So long that a test run that is held up for a moment keeps it."""
@@ -77,8 +78,7 @@ class Process:
         return int(await self.field("expires") or 0) > ms
 
     async def boot_of(self, user: str) -> int | None:
-        [seen] = await self.stores.presence.look([user])
-        return seen.boot
+        return (await look(self.stores.presence, user)).boot
 
     def counted(self, name: str) -> float:
         return self._metrics.registry.get_sample_value(f"pushserver_{name}") or 0.0

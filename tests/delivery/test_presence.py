@@ -22,6 +22,7 @@ from pushserver.stores.presence import FirstPage
 from tests.delivery.wire import connection
 from tests.gate import hold, refuse
 from tests.pod import eventually
+from tests.stores.looks import look
 
 PAGE = 10
 REFUSED = StoreRefusedError("readonly", "a fault of the test")
@@ -66,8 +67,7 @@ class Bench:
 
     async def boot_of(self, user: str = "alice") -> int | None:
         """The boot in the presence field; None if there is none."""
-        [seen] = await self.stores.presence.look([user])
-        return seen.boot
+        return (await look(self.stores.presence, user)).boot
 
     async def indexed(self) -> set[str]:
         return {user async for users in self.stores.presence.indexed("pod-1") for user in users}

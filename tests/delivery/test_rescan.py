@@ -211,7 +211,8 @@ async def test_all_users_are_looked_at_within_the_time_in_even_batches(
     async with rig(redis_server.url) as on:
         for number in range(7):
             await on.live(f"user-{number}")
-        loop, at = asyncio.get_running_loop(), []
+        loop = asyncio.get_running_loop()
+        at: list[float] = []
         looks = on.app.stores.presence.look
 
         async def noted(users: Sequence[str]) -> object:

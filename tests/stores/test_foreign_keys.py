@@ -19,6 +19,7 @@ from pushserver.stores.keys import Keys
 from pushserver.stores.lease import LeaseStore
 from pushserver.stores.presence import PresenceStore, Seen
 from pushserver.stores.stream import StreamReader
+from tests.stores.looks import look
 from tests.texts import store_text, to_users
 
 RECORDS = [
@@ -70,10 +71,10 @@ async def test_a_record_that_cannot_be_read_is_older_than_any(
 ) -> None:
     field = "alice:pod-1"
     await commands.call("HSET", keys.presence("alice"), field, record)
-    assert await presence.look(["alice"]) == [Seen(0, 0)]
+    assert await look(presence, "alice") == Seen(0, 0)
     assert await presence.pods_of("alice") == {"pod-1": {}}
     assert (await presence.write(1, "alice", 1000, 10)).written
-    assert await presence.look(["alice"]) == [Seen(0, 1)]
+    assert await look(presence, "alice") == Seen(0, 1)
     await commands.call("HSET", keys.presence("alice"), field, record)
     assert await presence.remove(1, "alice")
     assert await presence.pods_of("alice") == {}
@@ -153,7 +154,7 @@ async def test_a_sequence_that_is_no_number_refuses_appends_before_anything_is_w
 ) -> None:
     await commands.call("SET", keys.seq("alice"), value)
     assert (await inbox.read("alice", 10)).ids == []
-    assert (await presence.look(["alice"]))[0].boot is None
+    assert (await look(presence, "alice")).boot is None
     assert (await presence.write(1, "alice", 1000, 10)).written
     with pytest.raises(StoreRefusedError):
         await inbox.append("alice", "1", 10)

@@ -34,6 +34,7 @@ from tests.engines.redis_server import RedisServer
 from tests.engines.scripted_redis import ScriptedRedis
 from tests.pod import eventually
 from tests.stores.engines import commands_of
+from tests.stores.looks import look
 from tests.texts import store_text, to_users
 
 USERS = [f"user-{number}" for number in range(60)]
@@ -103,7 +104,7 @@ async def whole_life(commands: Commands, keys: Keys, user: str, pod: str) -> Non
     assert first.page.ids == ["2", "3"]
     await publishing_life(commands, keys, user, pod, boot)
     assert await presence.pods_of(user) == {pod: {"boot": boot, "since": 1000}}
-    assert (await presence.look([user]))[0].boot == boot
+    assert (await look(presence, user)).boot == boot
     assert (await inbox.append(user, "3", 100)).pods == {pod: boot}
     assert [await inbox.blame(user, "2") for _ in range(3)] == [False, False, True]
     await inbox.absolve(user)

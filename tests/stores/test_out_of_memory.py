@@ -20,6 +20,7 @@ from pushserver.stores.log import LogStore
 from pushserver.stores.presence import PresenceStore
 from pushserver.stores.stream import StreamReader
 from tests.stores.engines import REAL
+from tests.stores.looks import look
 from tests.texts import store_text, to_users
 
 pytestmark = pytest.mark.parametrize("commands", REAL, indirect=True)
@@ -192,7 +193,7 @@ async def test_users_come_and_go_and_what_they_confirm_is_settled(
     await inbox.told("alice", Missed(evicted=1))
     page = await inbox.read("alice", 10)
     assert (page.ids, page.missed) == (["5"], Missed(expired=1, parked=1))
-    assert (await presence.look(["alice"]))[0].boot == 1
+    assert (await look(presence, "alice")).boot == 1
     assert await presence.remove(1, "alice")
     await presence.index_remove(1, ["alice"])
     assert await presence.pods_of("alice") == {}

@@ -9,6 +9,7 @@ from pushserver.stores.commands import Commands
 from pushserver.stores.inbox import Inbox, Missed
 from pushserver.stores.keys import Keys
 from pushserver.stores.presence import FirstPage, PresenceStore, Seen
+from tests.stores.looks import look
 
 HOSTILE = ["{alice}", "a%7Bb", "a:b:", "}{", "愛:麗絲", "%", ":", "pod-1:pod-1"]
 
@@ -166,17 +167,17 @@ async def test_a_reaper_removes_another_pods_field_unless_that_pod_is_back(
 
 @pytest.mark.gen_test
 async def test_a_look_tells_sequence_and_boot_of_one_moment(presence: PresenceStore, inbox: Inbox) -> None:
-    assert await presence.look(["alice"]) == [Seen(0, None)]
+    assert await look(presence, "alice") == Seen(0, None)
     await inbox.append("alice", "1", 10)
-    assert await presence.look(["alice"]) == [Seen(1, None)]
+    assert await look(presence, "alice") == Seen(1, None)
     await presence.write(7, "alice", 1000, 0)
-    assert await presence.look(["alice"]) == [Seen(1, 7)]
+    assert await look(presence, "alice") == Seen(1, 7)
 
 
 @pytest.mark.gen_test
 async def test_a_look_sees_this_pod_only(presence: PresenceStore, commands: Commands, keys: Keys) -> None:
     await PresenceStore(commands, keys, "pod-2").write(1, "alice", 1000, 0)
-    assert await presence.look(["alice"]) == [Seen(0, None)]
+    assert await look(presence, "alice") == Seen(0, None)
 
 
 # -- the index

@@ -32,6 +32,7 @@ from tests.engines.ports import free_port
 from tests.http_site import Asked, Site, answer, dripping, hanging, raw, running_site, server_tls
 from tests.pod import Pod, eventually, running_pod, settings
 from tests.raw_http import ask
+from tests.stores.looks import look
 
 KEY = "Bearer s3cret-key"
 
@@ -358,7 +359,7 @@ async def test_a_handshake_that_cannot_be_categorized_is_503_for_browsers_too(va
         await bystander.send({"type": "ping"})
         assert await bystander.frame() == {"type": "pong"}
         await eventually(lambda: pod.app.presence.unflushed == 0)
-        assert (await pod.app.stores.presence.look(["alice"]))[0].boot is None
+        assert (await look(pod.app.stores.presence, "alice")).boot is None
         metrics = (await ask(pod.server.admin_port, path="/metrics")).body.decode()
         assert 'pushserver_handshakes_total{result="categories"} 8.0' in metrics
         assert 'pushserver_category_requests_total{result="timeout"} 2.0' in metrics
