@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from pushserver.core.categories import Categories
 from pushserver.core.frames import text_frame
 from pushserver.core.jsontext import dump
@@ -32,6 +34,7 @@ def welcome_frame(
     return text_frame(dump(fields).encode())
 
 
+@lru_cache(64)
 def live_frame(*, delivered: int, expired: int, evicted: int, parked: int, gap: bool) -> bytes:
     """What was waiting has been sent; whether anything is missing; how to come back. Once a connection."""
     fields = {

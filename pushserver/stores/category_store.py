@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from pushserver.core.categories import Categories, parse_categories
+from functools import lru_cache
+
+from pushserver.core.categories import KINDS, Categories, parse_categories
 from pushserver.core.jsontext import dump, parse_strict
 from pushserver.stores.commands import Argument, Commands
 from pushserver.stores.keys import Keys
 from pushserver.stores.presence_field import presence_of
 
 __all__ = ["CategoryStore", "StoredCategories", "version_of"]
+
+KEPT_MAX = 1024
+"""Values of a kind that are kept parsed: many users have the same ones."""
+MAX_KEPT_BYTES = 256
+"""Bytes of the JSON of those."""
 
 
 class StoredCategories(dict[str, tuple[str, ...]]):
@@ -27,6 +34,17 @@ def version_of(categories: Categories) -> int | None:
     return categories.version if isinstance(categories, StoredCategories) else None
 
 
+def _values(kind: bytes, text: bytes) -> tuple[str, tuple[str, ...]]:
+    """A kind and its values. Raises as `CategoryStore.read`."""
+    return _parse_kind(kind, text) if len(text) <= MAX_KEPT_BYTES else _parse_kind.__wrapped__(kind, text)
+
+
+@lru_cache(KEPT_MAX)
+def _parse_kind(kind: bytes, text: bytes) -> tuple[str, tuple[str, ...]]:
+    name = kind.decode()
+    return name, parse_categories({name: parse_strict(text)}).get(name, ())
+
+
 class CategoryStore:
     """Reads and writes the categories hash: kind -> JSON list of values, and `version`."""
 
@@ -43,8 +61,8 @@ class CategoryStore:
         flat = await self._commands.call("HGETALL", self._keys.categories(user))
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
         version = int(fields.pop(b"version", b"0"))
-        raw = {kind.decode(): parse_strict(values) for kind, values in fields.items()}
-        return StoredCategories(parse_categories(raw), version)
+        known = dict(_values(kind, text) for kind, text in fields.items())
+        return StoredCategories({kind: known[kind] for kind in KINDS if known.get(kind)}, version)
 
     async def write(self, user: str, categories: Categories) -> list[str]:
         """Store them in place of what was there; answers the pods that the user is on, read afterwards."""

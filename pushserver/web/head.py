@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-
 from pushserver.core.request import HttpRequest
 
 __all__ = ["MAX_HEAD_BYTES", "PATH", "find_end", "read_head"]
@@ -46,47 +44,24 @@ def read_head(head: bytes, peer: str, *, unix_socket: bool) -> HttpRequest | Non
     """The request of a whole head; None for one that Tornado is to judge."""
     if not _PLAIN.fullmatch(head):
         return None
-    reader = _Reader()
-    parser = HttpRequestParser(reader)
-    try:
-        parser.feed_data(head)
-    except HttpParserUpgrade:
-        pass
-    except HttpParserError:
-        return None
-    target, headers = reader.target.decode("latin-1"), reader.headers
-    path, _, query = target.partition("?")
+    # The pattern lets no other line end and no colon stand in a name, so there is one way to cut it.
+    first, *lines = head[:-4].decode("ascii").split("\r\n")
+    headers = []
+    for line in lines:
+        name, _, value = line.partition(":")
+        spelled = _canonical(name) if len(name) <= MAX_CACHED_NAME else _canonical.__wrapped__(name)
+        headers.append((spelled, value.strip(" ")))
     names = [name for name, _ in headers]
-    if not reader.complete or names.count("Host") != 1 or not _BODILY.isdisjoint(names):
+    if names.count("Host") != 1 or not _BODILY.isdisjoint(names):
         return None
     host = headers.pop(names.index("Host"))[1]
+    path, _, query = first[len("GET ") : -len(" HTTP/1.1")].partition("?")
     if not _HOST.fullmatch(host) or query.count("&") >= MAX_QUERY_PARTS:
         return None
     return HttpRequest("GET", path, query, headers, peer, unix_socket, host)
 
 
-class _Reader:
-    """What the parser calls."""
-
-    __slots__ = ("complete", "headers", "target")
-
-    def __init__(self) -> None:
-        self.target = b""
-        self.headers: list[tuple[str, str]] = []
-        self.complete = False
-
-    def on_url(self, url: bytes) -> None:
-        self.target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        spelled = _canonical(name) if len(name) <= MAX_CACHED_NAME else _canonical.__wrapped__(name)
-        self.headers.append((spelled, value.decode("latin-1").strip(" ")))
-
-    def on_headers_complete(self) -> None:
-        self.complete = True
-
-
 @lru_cache(256)
-def _canonical(name: bytes) -> str:
+def _canonical(name: str) -> str:
     """A header's name as Tornado spells it: `Sec-Websocket-Key`."""
-    return "-".join(part.capitalize() for part in name.decode("latin-1").split("-"))
+    return "-".join(part.capitalize() for part in name.split("-"))
