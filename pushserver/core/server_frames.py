@@ -34,6 +34,7 @@ def welcome_frame(
     return text_frame(dump(fields).encode())
 
 
+# Most connections are told that nothing waited and nothing is missing.
 @lru_cache(64)
 def live_frame(*, delivered: int, expired: int, evicted: int, parked: int, gap: bool) -> bytes:
     """What was waiting has been sent; whether anything is missing; how to come back. Once a connection."""

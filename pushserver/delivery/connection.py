@@ -1,7 +1,7 @@
 """A connection: one open WebSocket, what was sent on it, and what of that is confirmed.
 
 It is kept for every idle user, so it is slotted and small, and it knows neither sockets nor Redis:
-`Transport` is the seam to the one, `session` tells it about the other.
+`Transport` is the seam to the one (and lends it a descriptor at most), `session` tells it about the other.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Connection:
 
     What was sent stands in its ledger. Only what comes live, to many at once, is just noted at first
     (`fan_out`) and written down later, many at a time: the books of one connection are a dozen objects that
-    no cache holds, and to touch them for each of 10 000 connections costs a third of a broadcast.
+    no cache holds, and to touch them for each of 10 000 connections costs a sixth of a broadcast.
     """
 
     __slots__ = (
@@ -155,20 +155,20 @@ class Connection:
     def ledger(self) -> Ledger:
         """The books, with all that was noted written down."""
         if self.noted:
-            self.look_closely()
+            self.write_down()
         return self._ledger
 
-    def look_closely(self) -> None:
+    def write_down(self) -> None:
         """Write down what was noted; the next message is looked at by itself."""
         noted = [entry for entry in self.noted if entry is not None]
-        self.notes_until = 0.0
+        descriptor, self.descriptor, self.notes_until = self.descriptor, -1, 0.0
         self.noted.clear()
         if not noted:
             return
-        # Since it was noted nothing else was sent or planned.
+        # Since it was noted no other message was sent, no ping, and none was planned.
         entry = as_one(tuple(noted)) if len(noted) > 1 else noted[0]
-        if self.descriptor >= 0:
-            self.transport.written += entry.size
+        if descriptor >= 0:
+            self.transport.wrote(entry.size)
         self._ledger.add_live(entry, self._ledger.receipts.ping_by)
 
     # -- what may be sent
@@ -425,7 +425,7 @@ class Connection:
         ledger = self._ledger
         first = ledger.first_of_log()
         if first is None and self.noted:
-            first = next(entry.first for entry in self.noted if entry is not None)
+            first = next((entry.first for entry in self.noted if entry is not None), None)
         if first is not None:
             return first - 1
         return max(ledger.log_at, offered) if self.state is State.LIVE else ledger.log_at
@@ -456,7 +456,7 @@ class Connection:
 
     def _leave_live(self, state: State) -> None:
         # First of all written down: to who has something noted more is pushed without a look at the state.
-        self.look_closely()
+        self.write_down()
         self.state = state
 
     # -- the end

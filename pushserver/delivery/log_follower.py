@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 import structlog
 
@@ -37,8 +37,8 @@ LARGE_BYTES = 16 * 1024
 PAUSE_S = 0.2
 """Between two reads while Redis does not answer."""
 
-Group = tuple[Sequence[Placed], Sequence[Connection]]
-"""Connections that are due the same messages of one read."""
+Group = tuple[int, Sequence[Connection]]
+"""Which of the messages of one read are due (the nth bit is the nth of them), and whom."""
 
 
 class LogFollower:
@@ -124,7 +124,8 @@ class LogFollower:
                 placed.append(((one.position, message), connections))
         await _compress(placed)
         again = {one.position for one, _ in meant if one.again}
-        async for due, connections in in_slices(await _plan(placed), lambda group: len(group[1])):
+        async for mask, connections in in_slices(await _plan(placed), _weight):
+            due = [one for at, (one, _) in enumerate(placed) if mask >> at & 1]
             closely = bool(again) and any(position in again for position, _ in due)
             # One for all slices: what was sent to many is confirmed, and exposed, as one.
             batch = LiveBatch(due, self._clock.now_ms(), look_closely=closely)
@@ -211,11 +212,10 @@ async def _compress(placed: Sequence[tuple[Placed, Sequence[Connection]]]) -> No
             await asyncio.sleep(0)
 
 
-async def _plan(placed: Sequence[tuple[Placed, Sequence[Connection]]]) -> Sequence[Group]:
+async def _plan(placed: Sequence[tuple[Placed, Sequence[Connection]]]) -> Collection[Group]:
     """Who is due the same, so that all of it goes in one write to each of them."""
     if len(placed) == 1:
-        [(one, connections)] = placed
-        return [([one], connections)]
+        return [(1, placed[0][1])]
     masks: dict[Connection, int] = {}
     for at, (_, connections) in enumerate(placed):
         bit = 1 << at
@@ -226,7 +226,10 @@ async def _plan(placed: Sequence[tuple[Placed, Sequence[Connection]]]) -> Sequen
     of: defaultdict[int, list[Connection]] = defaultdict(list)
     for connection, mask in masks.items():
         of[mask].append(connection)
-    return [
-        ([one for at, (one, _) in enumerate(placed) if mask >> at & 1], connections)
-        for mask, connections in of.items()
-    ]
+    return of.items()
+
+
+def _weight(group: Group) -> int:
+    """A batch is made of the messages, and pushed to the connections."""
+    mask, connections = group
+    return mask.bit_count() + len(connections)

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable
 from itertools import islice
 
+import structlog
+
 from pushserver.core.errors import StoreError
 from pushserver.delivery.connection import Connection, State
 from pushserver.delivery.manager import Manager
@@ -18,6 +20,8 @@ from pushserver.stores.category_store import StoredCategories
 from pushserver.stores.presence import PresenceStore
 
 __all__ = ["Rescan"]
+
+log = structlog.get_logger(__name__)
 
 BATCH = 200
 AGAIN_S = 0.5
@@ -96,10 +100,14 @@ class Rescan:
 
     async def _scan(self, users: list[str], *, look_anyway: bool) -> None:
         stale = []
-        for user, seen in zip(users, await self._store.look(users), strict=True):
+        answers = await self._store.look(users)
+        for user, seen in zip(users, answers, strict=True):
             if isinstance(seen, StoreError):
                 if look_anyway:
                     self._unseen.add(user)
+                continue
+            if isinstance(seen, Exception):
+                log.error("rescan.broken", user=user, reason=repr(seen))
                 continue
             if seen.boot != self._presence.boot:
                 stale.append(user)

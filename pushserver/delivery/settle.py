@@ -14,14 +14,19 @@ from pushserver.core.errors import SinkError, StoreError
 from pushserver.core.metrics import Metrics
 from pushserver.delivery.connection import Connection
 from pushserver.delivery.sent import INBOX, Sent
-from pushserver.delivery.tasks import Tasks, together
+from pushserver.delivery.slices import in_slices
+from pushserver.delivery.tasks import Tasks
 from pushserver.exposure.event import Confirmed, Event, Proof, build_events
 from pushserver.stores.inbox import Inbox
 
 __all__ = ["Outlet", "Settler"]
 
-MAX_BATCH = 10000
+MAX_BATCH = 10_000
 """Messages in a batch, and as many more as the last connection in it has just confirmed."""
+CONNECTION_WEIGHT = 4
+"""What a connection counts beside its messages, as messages: so much longer it takes."""
+EXPOSURE_BYTES = 512
+"""A message of a connection whose part of an exposure is larger counts once more for each of these."""
 MAX_WORKERS = 4
 MAX_PAUSE_S = 2.0
 RETRY_S = 0.5
@@ -146,8 +151,10 @@ class Settler:
     def _next_batch(self) -> list[_Settling]:
         batch, size = [], 0
         while self._queue and size < MAX_BATCH:
-            batch.append(self._queue.popleft())
-            size += len(batch[-1].items)
+            some = self._queue.popleft()
+            batch.append(some)
+            size += CONNECTION_WEIGHT
+            size += len(some.items) * (1 + len(some.connection.exposure_part) // EXPOSURE_BYTES)
         return batch
 
     async def _work(self, batch: list[_Settling]) -> None:
@@ -165,7 +172,9 @@ class Settler:
         for some in batch:
             if self._pass(some, alike[tuple(some.items)]):
                 of[some.connection.user].append(some)
-        await together([self._remove(user, items) for user, items in of.items()])
+        # Each by itself, for one that is late holds no other's up.
+        async for user, items in in_slices(of.items()):
+            self._tasks.spawn(self._remove(user, items), "settle")
 
     def _group(self, batch: list[_Settling]) -> dict[tuple[Sent, ...], _Alike]:
         """What is the same for many of them; with it, how long each was on its way is counted."""

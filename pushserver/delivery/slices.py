@@ -9,7 +9,7 @@ from typing import TypeVar
 __all__ = ["SLICE", "in_slices", "slices"]
 
 SLICE = 500
-"""Messages that are pushed in one callback of the loop: some 5 ms."""
+"""Connections that are pushed to in one callback of the loop, or messages: some 5 ms."""
 
 Item = TypeVar("Item")
 

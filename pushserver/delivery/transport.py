@@ -13,10 +13,7 @@ class Transport(Protocol):
     progressed_at: float
     """Monotonic second of the last byte that was received, or taken by the kernel out of a backlog."""
     written: int
-    """Bytes written so far, those that the kernel has not taken yet included.
-
-    Who writes to the descriptor counts them, with the next that goes another way at the latest.
-    """
+    """Bytes written so far, those that the kernel has not taken yet included."""
 
     def write(self, data: bytes) -> None:
         """Send whole frames, in order; what the kernel does not take now is kept and sent later."""
@@ -25,8 +22,11 @@ class Transport(Protocol):
     def descriptor(self) -> int:
         """Where whole frames may be written without a word: nothing is in the way. -1 where they may not.
 
-        When something gets into the way the connection is told (`look_closely`), before it does.
+        When something gets into the way the connection is told (`write_down`), before it does.
         """
+
+    def wrote(self, size: int) -> None:
+        """So many bytes went to the descriptor; told by then at the latest, and before a ping is made."""
 
     def took(self, data: bytes, taken: int) -> None:
         """Not all of `data` went into the descriptor: only so many bytes, or -1 if it is broken."""

@@ -34,15 +34,15 @@ def version_of(categories: Categories) -> int | None:
     return categories.version if isinstance(categories, StoredCategories) else None
 
 
-def _values(kind: bytes, text: bytes) -> tuple[str, tuple[str, ...]]:
-    """A kind and its values. Raises as `CategoryStore.read`."""
-    return _parse_kind(kind, text) if len(text) <= MAX_KEPT_BYTES else _parse_kind.__wrapped__(kind, text)
+def _values(kind: bytes, text: bytes) -> tuple[str, ...]:
+    """The values of a kind. Raises as `CategoryStore.read`."""
+    return _parsed(kind, text) if len(text) <= MAX_KEPT_BYTES else _parsed.__wrapped__(kind, text)
 
 
 @lru_cache(KEPT_MAX)
-def _parse_kind(kind: bytes, text: bytes) -> tuple[str, tuple[str, ...]]:
+def _parsed(kind: bytes, text: bytes) -> tuple[str, ...]:
     name = kind.decode()
-    return name, parse_categories({name: parse_strict(text)}).get(name, ())
+    return parse_categories({name: parse_strict(text)}).get(name, ())
 
 
 class CategoryStore:
@@ -61,7 +61,7 @@ class CategoryStore:
         flat = await self._commands.call("HGETALL", self._keys.categories(user))
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
         version = int(fields.pop(b"version", b"0"))
-        known = dict(_values(kind, text) for kind, text in fields.items())
+        known = {kind.decode(): _values(kind, text) for kind, text in fields.items()}
         return StoredCategories({kind: known[kind] for kind in KINDS if known.get(kind)}, version)
 
     async def write(self, user: str, categories: Categories) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pushserver.core.errors import StoreError
 from pushserver.stores.commands import Commands
@@ -76,18 +77,17 @@ class PresenceStore:
         answer = await self._commands.script("presence_remove", [self._keys.presence(user)], [field, boot])
         return bool(answer >= 0)
 
-    async def look(self, users: Iterable[str]) -> list[Seen | StoreError]:
+    async def look(self, users: Iterable[str]) -> list[Seen | Exception]:
         """Of each user the sequence, this pod's presence field and the version of categories, of one moment.
 
-        In their order; an error where there is no answer.
+        In their order; a `StoreError` where there is no answer, any other error where it cannot be read.
         """
         keys, pod = self._keys, self._pod
         calls = (
             ((keys.presence(user), keys.seq(user), keys.categories(user)), (presence_field(user, pod),))
             for user in users
         )
-        answers = await self._commands.scripts("presence_look", calls)
-        return [answer if isinstance(answer, StoreError) else _seen(*answer) for answer in answers]
+        return [_seen(answer) for answer in await self._commands.scripts("presence_look", calls)]
 
     async def pods_of(self, user: str) -> dict[str, dict[str, int]]:
         """Every pod the user is present on, with `boot` and `since` (ms), as far as they can be read."""
@@ -108,8 +108,14 @@ class PresenceStore:
                 return
 
 
-def _seen(seq: int, field: bytes | None, version: int) -> Seen:
-    return Seen(seq, None if field is None else read_presence(field).get("boot", 0), version)
+def _seen(answer: Any) -> Seen | Exception:
+    if isinstance(answer, StoreError):
+        return answer
+    try:
+        seq, field, version = answer
+        return Seen(seq, None if field is None else read_presence(field).get("boot", 0), version)
+    except Exception as error:
+        return error
 
 
 def _text(name: bytes) -> str | None:

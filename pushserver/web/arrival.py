@@ -36,6 +36,8 @@ READ_BYTES = 8 * 1024
 """Taken in one callback at most: several times a decent head."""
 HEAD_COST = BYTES_AT_ONCE // 32
 """What a head counts as that has become whole: as many are begun with in one turn as are accepted in one."""
+LONG_HEAD_COST = 2
+"""What each of its bytes counts as, if that is more: it may be many short lines."""
 MAX_EARLY_BYTES = 128 * 1024
 """What a client may send before it was answered, head included."""
 
@@ -94,10 +96,11 @@ class Arrival:
 
     # -- reading the head
 
-    def begin(self) -> None:
-        """Read what is there already, which mostly is all of it."""
-        self.readable()
+    def begin(self) -> int:
+        """Read what is there already, which mostly is all of it; what that cost, in bytes."""
+        cost = self.readable()
         self._watch()
+        return cost
 
     def _watch(self) -> None:
         if self._sock is not None:
@@ -116,7 +119,7 @@ class Arrival:
         if not data or len(self._data) > MAX_EARLY_BYTES:
             self.cut()
         elif not self._end and self._look(known):
-            return HEAD_COST
+            return max(HEAD_COST, LONG_HEAD_COST * (known + len(data)))
         return cost_of(sock, len(data))
 
     def _look(self, known: int) -> bool:

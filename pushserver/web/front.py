@@ -18,6 +18,7 @@ from pushserver.web.chain.admission import address_key
 from pushserver.web.door import Door
 from pushserver.web.handover import HeadStream
 from pushserver.web.listener import PausingSocket
+from pushserver.web.poller import BYTES_AT_ONCE
 from pushserver.web.tls import MAX_READ_BYTES, TlsSocket
 from pushserver.web.tls_arrival import TlsArrival
 
@@ -74,7 +75,10 @@ class Front:
         self._sockets.clear()
 
     def _accept(self, is_unix: bool, listening: PausingSocket, _events: int) -> None:
+        budget = BYTES_AT_ONCE
         for _ in range(ACCEPT_AT_ONCE):
+            if budget <= 0:
+                return
             try:
                 sock, address = listening.accept()
             except BlockingIOError:
@@ -82,21 +86,24 @@ class Front:
             except ConnectionAbortedError:
                 # Closed while it was in the queue.
                 continue
-            self._arrive(sock, address, is_unix)
+            budget -= self._arrive(sock, address, is_unix)
 
-    def _arrive(self, sock: socket.socket, address: Any, is_unix: bool) -> None:
-        """Beyond `MAX_UNVERIFIED` a socket is closed unread, and beyond what its address may have."""
+    def _arrive(self, sock: socket.socket, address: Any, is_unix: bool) -> int:
+        """Beyond `MAX_UNVERIFIED` a socket is closed unread, and beyond what its address may have.
+
+        Answers what reading cost, in bytes.
+        """
         peer = "" if is_unix else address[0]
         if self.unverified >= MAX_UNVERIFIED or self._has_too_many(peer):
             self.door.metrics.handshakes.labels("crowded").inc()
             sock.close()
-            return
+            return 0
         sock.setblocking(False)
         arrival = self._arrival(sock, address, is_unix)
         self.arrivals.add(arrival)
         self._by_address[arrival.peer] += 1
         self.deadlines.begin(arrival)
-        arrival.begin()
+        return arrival.begin()
 
     def _has_too_many(self, peer: str) -> bool:
         """More would be refused by `Admission`, and one address must not keep everybody else from being read.

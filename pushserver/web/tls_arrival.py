@@ -21,12 +21,13 @@ class TlsArrival(Arrival):
         self._secured = False
         self._wants_to_write = False
 
-    def begin(self) -> None:
-        """Wait for the client to begin.
+    def begin(self) -> int:
+        """Wait for the client to begin; costs nothing yet.
 
         Not at once, as without TLS: many are accepted in one callback, and each costs a signature.
         """
         self._watch()
+        return 0
 
     def readable(self) -> int:
         """One step of TLS' handshake, and behind it what `Arrival` reads. None of them blocks."""

@@ -189,6 +189,10 @@ class SocketTransport:
         plain = self._direct is not None and not isinstance(sock, TlsSocket)
         return sock.fileno() if sock is not None and plain else -1
 
+    def wrote(self, size: int) -> None:
+        """So many bytes went to the descriptor."""
+        self.written += size
+
     def took(self, data: bytes, taken: int) -> None:
         """Not all of `data` went into the descriptor: only so many bytes, or -1 if it is broken."""
         if taken < 0:
@@ -206,7 +210,7 @@ class SocketTransport:
     def _get_in_the_way(self) -> None:
         """From now on nothing is written directly, nor to the descriptor."""
         if self.connection is not None:
-            self.connection.look_closely()
+            self.connection.write_down()
         self._direct = None
 
     def _write_behind(self, data: bytes) -> None:

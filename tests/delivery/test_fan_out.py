@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import count
 from unittest.mock import ANY
 
@@ -85,10 +86,11 @@ class Some:
 
 @pytest.fixture
 def some() -> Iterator[Some]:
-    made = Some(3)
-    yield made
-    for wire in made.wires:
-        wire.shut()
+    with ExitStack() as stack:
+        made = Some(3)
+        for wire in made.wires:
+            stack.enter_context(wire)
+        yield made
 
 
 def test_the_first_plans_a_ping_for_each_and_the_next_asks_for_nothing(some: Some) -> None:
@@ -135,7 +137,8 @@ def test_what_weighs_more_fills_the_room_sooner_and_then_all_is_written_down_wit
     assert 2 * weight < NOTED_WEIGHT < 8 * weight
     for _ in range(8):
         some.push(40_000)
-        assert some.ids(), "which also makes room in the sockets"
+        for wire in some.wires:
+            wire.drain()
     assert [wire.pings for wire in some.wires] == [[b"1"]] * 3
     assert all(len(one.noted) < NOTED_WEIGHT for one in some.all)
 
@@ -151,3 +154,30 @@ def test_some_without_a_descriptor_are_written_to_by_their_transports(some: Some
     assert some.ids() == [["m-1", "m-2"]] * 3
     sizes = {one.transport.written for one in some.all if one.ledger.unconfirmed == 2}
     assert len(sizes) == 1
+
+
+def test_who_takes_compressed_frames_is_given_none_by_the_descriptor() -> None:
+    with Direct() as wire:
+        one = connection(wire=wire, window=PATIENT, deflates_up_to=100_000)
+        one.state = State.LIVE
+        batch = LiveBatch([(1, message("m-1", 5000, lambda _: None))], 1000)
+        push_to_all([one], batch, 5.0)
+        push_to_all([one], LiveBatch([(2, message("m-2"))], 1000), 5.0)
+        assert wire.writes[0] == batch.to(100_000) != batch.frames
+        assert one.ledger.unconfirmed == 2
+        assert one.transport.written == sum(map(len, wire.writes))
+
+
+def test_where_an_error_leaves_open_who_has_it_all_who_noted_it_are_cut(some: Some) -> None:
+    """What they noted would be confirmed by the next pong, whether it was written or not."""
+
+    def fails(_: object) -> None:
+        raise MemoryError
+
+    some.push()
+    odd = connection(wire=Wire(), window=PATIENT, deflates_up_to=100_000)
+    odd.state = State.LIVE
+    with pytest.raises(MemoryError):
+        push_to_all([odd, *some.all], LiveBatch([(2, message("m-2", 5000, fails))], 1000), 5.0)
+    wires = [one.transport for one in (odd, *some.all)]
+    assert [wire.aborted for wire in wires if isinstance(wire, Wire)] == [True] * 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -571,6 +572,29 @@ async def test_a_burst_of_broadcasts_holds_the_loop_no_longer_than_one(redis_ser
             await eventually(lambda: len(lines[-1].wire.writes) > 1)
             await on.offered()
         assert all(len(line.wire.ids) == 100 for line in (lines[0], lines[-1]))
+
+
+@measured_again
+@pytest.mark.gen_test(timeout=60)
+async def test_nor_does_a_burst_of_which_everybody_is_due_something_else(redis_server: RedisServer) -> None:
+    chance = random.Random(1)
+    async with log_rig(redis_server.url, delivery={"log_confirm_s": 25}, **NOT_INLINE) as on:
+        due = [sorted(chance.sample(range(100), 10)) for _ in range(1500)]
+        lines = [
+            on.open(f"u-{number}", categories={"level": tuple(map(str, levels))})
+            for number, levels in enumerate(due)
+        ]
+        await eventually(lambda: all(line.connection.state is State.LIVE for line in lines), 30)
+        content = hold(on.app.stores.commands, "content_read")
+        await on.tell("m-0", target={"level": ("0",)})
+        await content.reached.wait()
+        for number in range(1, 100):
+            await on.tell(f"m-{number}", target={"level": (str(number),)})
+        with short_callbacks():
+            content.open()
+            await on.offered()
+        for line, levels in zip(lines, due, strict=True):
+            assert line.wire.ids == [f"m-{number}" for number in levels]
 
 
 @pytest.mark.gen_test

@@ -141,16 +141,15 @@ def test_nor_does_it_in_a_long_life(seed: int) -> None:
 
 def compare(steps: Sequence[tuple[str, int]], pace: float) -> None:
     """Do the same with some, which answer and write the same."""
-    direct = Direct()
-    at_once, noting, writing = twins = [Twin(at_once=True), Twin(at_once=False), Twin(False, direct)]
-    for place, step in enumerate([*steps, ("pong", 0), ("look", 0)], 1):
-        for twin in twins:
-            twin.do(step, place, 5.0 + place * pace)
-        assert noting.seen[-1] == writing.seen[-1] == at_once.seen[-1], (place, step)
-    assert noting.wire.writes == at_once.wire.writes
-    # Of the frames that were written one behind the other to a descriptor nobody can tell where each began.
-    assert b"".join(direct.writes) == b"".join(at_once.wire.writes)
-    direct.shut()
+    with Direct() as direct:
+        at_once, noting, writing = twins = [Twin(at_once=True), Twin(at_once=False), Twin(False, direct)]
+        for place, step in enumerate([*steps, ("pong", 0), ("look", 0)], 1):
+            for twin in twins:
+                twin.do(step, place, 5.0 + place * pace)
+            assert noting.seen[-1] == writing.seen[-1] == at_once.seen[-1], (place, step)
+        assert noting.wire.writes == at_once.wire.writes
+        # Of frames that were written one behind the other to a descriptor nobody can tell where each began.
+        assert b"".join(direct.writes) == b"".join(at_once.wire.writes)
 
 
 def live(count: int) -> tuple[Connection, Wire]:

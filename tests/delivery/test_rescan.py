@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from pushserver.delivery import rescan as rescan_module
 from pushserver.delivery.connection import State
 from pushserver.delivery.rescan import Rescan
+from pushserver.stores.commands import Argument
 from tests.delivery.rig import Rig, rig
 from tests.engines.redis_server import RedisServer
 from tests.gate import hold, refuse
@@ -201,6 +203,27 @@ async def test_a_user_who_cannot_be_mended_is_left_for_the_next_round(
         fault.end()
         await alice.got("m-2")
         assert await on.present() == 1
+
+
+@pytest.mark.gen_test
+async def test_an_answer_that_nobody_thought_of_holds_nobody_up(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scanned(redis_server, 0.1) as on:
+        await on.live("alice")
+        line = await on.live("bob")
+        scripts = on.app.stores.commands.scripts
+
+        async def odd(name: str, calls: Iterable[tuple[Sequence[str], Sequence[Argument]]]) -> list[object]:
+            calls = list(calls)
+            answers = await scripts(name, calls)
+            return [7 if "alice" in str(call) else one for call, one in zip(calls, answers, strict=True)]
+
+        monkeypatch.setattr(on.app.stores.commands, "scripts", odd)
+        with capture_logs() as lines:
+            await on.send("bob", "m-1")
+            await line.got("m-1")
+        assert {(one["event"], one.get("user")) for one in lines} == {("rescan.broken", "alice")}
 
 
 @pytest.mark.gen_test

@@ -23,6 +23,8 @@ from pushserver.delivery.settle import MAX_BATCH, MAX_WORKERS, Settler
 from pushserver.delivery.tasks import Tasks
 from pushserver.exposure.event import Event, Proof
 from pushserver.parts import Stores
+from tests.callbacks import short_callbacks
+from tests.cpu_time import measured_again
 from tests.delivery.wire import Wire, connection, message
 from tests.gate import hold, refuse
 from tests.pod import eventually
@@ -35,6 +37,7 @@ class Sink:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.batches: list[Sequence[Event]] = []
         self.errors: list[Exception] = []
         self.open = asyncio.Event()
         self.open.set()
@@ -46,6 +49,7 @@ class Sink:
         if self.errors:
             raise self.errors.pop(0)
         self.events += events
+        self.batches.append(events)
 
     async def called(self, times: int) -> None:
         """Wait for so many calls in all."""
@@ -293,11 +297,14 @@ async def test_what_is_confirmed_in_one_turn_of_the_loop_shares_a_batch(bench: B
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_no_more_than_four_batches_are_handed_over_at_a_time(bench: Bench) -> None:
+async def test_no_more_than_four_batches_are_handed_over_at_a_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settle, "MAX_BATCH", 1000)
     bench.sink.open.clear()
     one = await bench.pushed("alice")
     some = [message(f"m-{number}") for number in range(256)]
-    total = (MAX_WORKERS + 1) * MAX_BATCH
+    total = (MAX_WORKERS + 1) * 1000
     for _ in range(0, total, 250):
         one.push(some[:250], "live", 0, 0.0)
         bench.confirm(one)
@@ -477,6 +484,40 @@ async def test_as_many_as_fill_a_batch_do_not_wait(bench: Bench) -> None:
         confirm_from_log(bench, f"user-{number}", 100)
     await bench.drained()
     assert bench.counted("log_settled_total") == MAX_BATCH
+
+
+@measured_again
+@pytest.mark.parametrize("source", ["log", "inbox"])
+@pytest.mark.gen_test(timeout=60)
+async def test_what_thousands_confirm_at_once_holds_the_loop_no_longer(bench: Bench, source: str) -> None:
+    with short_callbacks():
+        for number in range(5000):
+            if source == "log":
+                confirm_from_log(bench, f"user-{number}")
+            else:
+                one = connection(f"user-{number}")
+                one.push([message("m-1")], "live", 0, 0.0)
+                bench.confirm(one)
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+        await bench.drained()
+    assert len(bench.sink.shown) == 5000
+
+
+@pytest.mark.usefixtures("_gathers_for_long")
+@pytest.mark.gen_test
+async def test_many_with_large_categories_are_no_larger_a_batch(bench: Bench) -> None:
+    """Four of them have room in the sink for Pub/Sub."""
+    large = {"level": tuple(f"{number:04}" + "x" * 96 for number in range(20))}
+    for number in range(200):
+        one = connection(f"user-{number}", categories=large)
+        placed = [(place, message(f"m-{place}")) for place in range(1, 101)]
+        assert one.push_log(placed, "live", 0, 0.0) == 100
+        bench.confirm(one)
+    await bench.drained()
+    sizes = [sum(len(event.data) for event in batch) for batch in bench.sink.batches]
+    assert sum(event.count for batch in bench.sink.batches for event in batch) == 20_000
+    assert max(sizes) < 8 * 1024 * 1024
 
 
 @pytest.mark.usefixtures("_gathers_for_long")

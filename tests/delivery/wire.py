@@ -17,7 +17,17 @@ from pushserver.delivery.limits import Limits
 from pushserver.delivery.live_batch import LiveBatch
 from tests.texts import message_text
 
-__all__ = ["LIMITS", "Answering", "Direct", "Wire", "connection", "limits", "message", "push_live"]
+__all__ = [
+    "LIMITS",
+    "Answering",
+    "Direct",
+    "Wire",
+    "complete_frames",
+    "connection",
+    "limits",
+    "message",
+    "push_live",
+]
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 
@@ -43,6 +53,9 @@ class Wire:
         self._writes.append(data)
         if self.stuck:
             self.buffered += len(data)
+
+    def wrote(self, size: int) -> None:
+        self.written += size
 
     def took(self, data: bytes, taken: int) -> None:
         raise AssertionError("nothing is written to what has no descriptor")
@@ -105,32 +118,45 @@ class Direct(Wire):
         self.descriptor = self._ours.fileno()
 
     def write(self, data: bytes) -> None:
-        assert self.writes is self._writes
+        self.drain()
         super().write(data)
 
-    @property
-    def writes(self) -> list[bytes]:
-        """What was written, in order; what went into the descriptor between two looks as one."""
+    def drain(self) -> None:
+        """Take out what went into the descriptor since the last time; as one, however often that was."""
         with suppress(BlockingIOError):
             while data := self._theirs.recv(1 << 20):
                 self._writes.append(data)
+
+    @property
+    def writes(self) -> list[bytes]:
+        """What was written, in order."""
+        self.drain()
         return self._writes
 
-    def shut(self) -> None:
-        """Close both ends."""
+    def __enter__(self) -> Direct:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._ours.close()
         self._theirs.close()
 
 
+def complete_frames(data: bytes) -> list[tuple[int, bytes]]:
+    """(opcode, payload) of the frames at the beginning of `data` that are there as a whole."""
+    return list(_frames(data))
+
+
 def _frames(data: bytes) -> Iterator[tuple[int, bytes]]:
     at = 0
-    while at < len(data):
+    while len(data) - at >= 2:
         opcode, length = data[at] & 0x0F, data[at + 1]
         at += 2
         if length == 126:
             length, at = int.from_bytes(data[at : at + 2]), at + 2
         elif length == 127:
             length, at = int.from_bytes(data[at : at + 8]), at + 8
+        if len(data) < at + length:
+            return
         yield opcode, data[at : at + length]
         at += length
 

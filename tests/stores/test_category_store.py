@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pushserver.core.errors import InvalidNameError
+from pushserver.core.jsontext import dump
 from pushserver.stores.category_store import CategoryStore
 from pushserver.stores.commands import Commands
 from pushserver.stores.keys import Keys
@@ -97,3 +98,24 @@ async def test_a_presence_write_tells_the_version_of_that_moment(
     await categories.write("alice", {"vip": ("1",)})
     version = (await categories.read("alice")).version
     assert (await presence.write(1, "alice", 1, 10)).categories_version == version
+
+
+@pytest.mark.gen_test
+async def test_a_kind_without_values_is_left_out(
+    categories: CategoryStore, commands: Commands, keys: Keys
+) -> None:
+    await commands.call("HSET", keys.categories("alice"), "vip", "[]", "hall", '["H1"]')
+    assert await categories.read("alice") == {"hall": ("H1",)}
+
+
+@pytest.mark.gen_test
+async def test_of_few_or_many_values_each_user_has_their_own(
+    categories: CategoryStore, commands: Commands, keys: Keys
+) -> None:
+    """The few are parsed once for all who have them."""
+    for number in (1, 90):
+        for user in ("alice", "bob", "alice"):
+            await commands.call(
+                "HSET", keys.categories(user), "level", dump([f"{user}-{at}" for at in range(number)])
+            )
+            assert await categories.read(user) == {"level": tuple(f"{user}-{at}" for at in range(number))}

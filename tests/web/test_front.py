@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +19,9 @@ from tornado.testing import bind_unused_port
 from pushserver.app import App
 from pushserver.core.context import Context
 from pushserver.web import arrival as module
+from tests.callbacks import short_callbacks
 from tests.client import Closed
+from tests.cpu_time import measured_again
 from tests.pod import eventually
 from tests.raw_http import Answer, handshake, head, read_answer
 from tests.web.doorway import Doorway, doorway
@@ -248,3 +251,18 @@ async def test_who_is_turned_away_by_a_close_code_is_upgraded_whoever_read_the_r
         with pytest.raises(Closed, match="4401"):
             await door.connect(token="bad", protocols=["pushserver.v1"], headers=list(more))
         await eventually(lambda: door.inside == 0)
+
+
+@measured_again
+@pytest.mark.gen_test(timeout=60)
+async def test_many_heads_of_many_lines_hold_the_loop_no_longer_than_one() -> None:
+    many = b"GET /ws HTTP/1.1\r\nHost: localhost\r\n" + b"a:\r\n" * 7000 + b"\r\n"
+    async with doorway() as door:
+        clients = [socket.create_connection(("127.0.0.1", door.port)) for _ in range(30)]
+        for client in clients:
+            client.sendall(many)
+        with short_callbacks():
+            for client in clients:
+                reader, writer = await asyncio.open_connection(sock=client)
+                assert (await read_answer(reader)).status == 426
+                writer.close()
