@@ -28,7 +28,7 @@ MAX_TURNS = 10_000
 
 
 class Line:
-    """A live connection on a real socket that takes little, and its client, which reads when it is told to."""
+    """A live connection on a real socket that takes little, and its client, which reads when told to."""
 
     def __init__(self, poller: Poller) -> None:
         ours, self._client = socket.socketpair()
