@@ -51,6 +51,29 @@ async def test_every_connection_that_is_meant_gets_it_once_and_nobody_else(redis
 
 
 @pytest.mark.gen_test
+async def test_each_that_is_given_it_counts_once_whichever_way_it_was(redis_server: RedisServer) -> None:
+    async with log_rig(redis_server.url) as on:
+        await on.comes("alice")
+        await on.comes("bob", ack=True)
+        full = await on.comes("carol")
+        await on.told("m-1", "m-2")
+        full.connection.fall_behind(0)
+        await on.told("m-3")
+        assert on.counted("deliveries_total", source="live") == 8
+
+
+@pytest.mark.gen_test
+async def test_its_ping_goes_out_by_the_time_that_was_planned(redis_server: RedisServer) -> None:
+    async with log_rig(redis_server.url, delivery={"log_confirm_s": 0.3}) as on:
+        line = await on.comes()
+        await on.told("m-1")
+        assert line.wire.pings == []
+        on.app.sessions.wheel.start()
+        await eventually(lambda: line.wire.pings, 2)
+        on.app.sessions.wheel.stop()
+
+
+@pytest.mark.gen_test
 async def test_what_arrives_live_is_exposed_as_live(redis_server: RedisServer) -> None:
     async with log_rig(redis_server.url) as on:
         line = await on.comes()
@@ -579,7 +602,7 @@ async def test_a_burst_of_broadcasts_holds_the_loop_no_longer_than_one(redis_ser
 async def test_nor_does_a_burst_of_which_everybody_is_due_something_else(redis_server: RedisServer) -> None:
     chance = random.Random(1)
     async with log_rig(redis_server.url, delivery={"log_confirm_s": 25}, **NOT_INLINE) as on:
-        due = [sorted(chance.sample(range(100), 10)) for _ in range(1500)]
+        due = [sorted(chance.sample(range(100), 10)) for _ in range(4000)]
         lines = [
             on.open(f"u-{number}", categories={"level": tuple(map(str, levels))})
             for number, levels in enumerate(due)

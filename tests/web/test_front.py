@@ -19,6 +19,8 @@ from tornado.testing import bind_unused_port
 from pushserver.app import App
 from pushserver.core.context import Context
 from pushserver.web import arrival as module
+from pushserver.web.front import Front
+from pushserver.web.head import read_head
 from tests.callbacks import short_callbacks
 from tests.client import Closed
 from tests.cpu_time import measured_again
@@ -266,3 +268,30 @@ async def test_many_heads_of_many_lines_hold_the_loop_no_longer_than_one() -> No
                 reader, writer = await asyncio.open_connection(sock=client)
                 assert (await read_answer(reader)).status == 426
                 writer.close()
+
+
+@pytest.mark.gen_test
+async def test_fewer_are_accepted_at_once_where_their_heads_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = head(handshake(("X-Long", "x" * 6000)))
+    accept, begun = Front._accept, [0]
+
+    def counted(front: Front, *args: Any) -> None:
+        begun.append(0)
+        accept(front, *args)
+
+    def read(*args: Any, **more: Any) -> object:
+        begun[-1] += 1
+        return read_head(*args, **more)
+
+    monkeypatch.setattr(Front, "_accept", counted)
+    monkeypatch.setattr(module, "read_head", read)
+    async with doorway() as door:
+        clients = [socket.create_connection(("127.0.0.1", door.port)) for _ in range(30)]
+        for client in clients:
+            client.sendall(long)
+        for client in clients:
+            reader, writer = await asyncio.open_connection(sock=client)
+            assert (await read_answer(reader)).status == 401
+            writer.close()
+    assert sum(begun) == 30
+    assert max(begun) <= 6
