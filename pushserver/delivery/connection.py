@@ -223,14 +223,11 @@ class Connection:
 
         None if it must not be. Else as `push_live`.
         """
-        ledger = self.ledger
-        if not self._may_have(batch) or not self._may_note(batch):
-            return None
-        receipts = ledger.receipts
+        receipts, ride_s = self.ledger.receipts, self._window.log_confirm_s * RIDE_SHARE
         planned = receipts.ping_by
         ping_by = planned or self._ping_by(now)
-        ride_s = self._window.log_confirm_s * RIDE_SHARE
-        if now + ride_s >= ping_by:
+        # In this order: most come here for their ping is about to ride.
+        if now + ride_s >= ping_by or not self._may_have(batch) or not self._may_note(batch):
             return None
         receipts.ping_by = ping_by
         self.notes_until = ping_by - ride_s
