@@ -165,6 +165,7 @@ class Server:
         except SinkError as error:
             log.error("exposure.sink_away", kind=error.kind, reason=error.reason)
         app.sessions.wheel.start()
+        app.sessions.reminders.start()
         self._heartbeat = app.tasks.spawn(self._keep_lease(), "lease")
         for work, name in (
             (app.reaper.run(), "reaper"),
@@ -291,6 +292,7 @@ class Server:
             sock.close()
         app.drain.cut()
         app.sessions.wheel.stop()
+        app.sessions.reminders.stop()
         await app.tasks.close()
         await app.contents.close()
         await app.outlet.drain(asyncio.get_running_loop().time())

@@ -68,6 +68,7 @@ class Connection:
         "notes_until",
         "opened",
         "owed",
+        "reminded_at",
         "state",
         "suspect",
         "transport",
@@ -119,6 +120,8 @@ class Connection:
         self.frames_counted = 0
         """Frames that confirmed nothing, in the monotonic second `frames_second`."""
         self.due_tick = 0
+        self.reminded_at = 0.0
+        """Monotonic second of the reminder that is out; 0 if there is none."""
         self._window = window
         self._ledger = Ledger(window, ack_mode=ack_mode, log_at=log_at)
         self.noted: list[Entry | None] = []

@@ -34,6 +34,7 @@ from pushserver.delivery.log_catch_up import LogCatchUp
 from pushserver.delivery.log_tail import LogTail
 from pushserver.delivery.manager import Manager
 from pushserver.delivery.presence import Presence
+from pushserver.delivery.reminders import Reminders
 from pushserver.delivery.retry import until_stored
 from pushserver.delivery.settle import Settler
 from pushserver.delivery.tasks import Tasks
@@ -108,6 +109,7 @@ class Sessions:
             pass_by=cursors.pass_by,
         )
         self.wheel = Wheel(self._visit)
+        self.reminders = Reminders(self._reminded)
         self.on_stale_categories: Callable[[str], None] = lambda user: None
         """Called when the categories that a user came with are not the stored ones any more."""
         self.leaving: set[Connection] = set()
@@ -244,7 +246,16 @@ class Sessions:
     def pushed(self, connection: Connection) -> None:
         """Something was pushed whose confirm can wait: see to it that a ping goes out in time."""
         if connection.ping_by:
-            self.wheel.hasten(connection, connection.ping_by)
+            self.reminders.put(connection, connection.ping_by)
+
+    def _reminded(self, connection: Connection, now: float) -> None:
+        """The ping that was planned may have gone out with something else, and another be planned since."""
+        ping_by = connection.ping_by
+        if ping_by > now:
+            self.reminders.put(connection, ping_by)
+        elif ping_by and connection.is_open() and connection.stalled_since() is None:
+            # While another is in flight it goes out with that one's pong.
+            connection.ping(now)
 
     # -- what the client sends
 

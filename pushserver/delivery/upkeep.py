@@ -47,9 +47,6 @@ class Upkeep:
         """Ping if the connection was silent for the interval; when to look at it again."""
         # Messages bring pings of their own, whose time-outs are kept, too.
         due = min(self._ping(connection, now), now + self._look_s)
-        if connection.ping_by > now:
-            # Also while another is in flight: its pong may come before that.
-            due = min(due, connection.ping_by)
         if connection.ack_mode:
             ledger = connection.ledger
             waits_since = ledger.waits_since if ledger.unconfirmed else now

@@ -54,13 +54,6 @@ class Wheel:
         connection.due_tick = tick
         self._due.setdefault(tick, {})[connection] = None
 
-    def hasten(self, connection: Connection, due: float) -> None:
-        """Visit at `due` unless an earlier visit is planned; of a connection that is on the wheel."""
-        # One that was removed, closed perhaps, remembers its tick and would come back for ever.
-        planned = self._due.get(connection.due_tick, ())
-        if int(due / TICK_S) + 1 < connection.due_tick and connection in planned:
-            self.put(connection, due)
-
     def remove(self, connection: Connection) -> None:
         """Visit no more."""
         slot = self._due.get(connection.due_tick)

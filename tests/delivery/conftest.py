@@ -9,8 +9,15 @@ from tornado.ioloop import IOLoop
 
 from pushserver.core.metrics import Metrics
 from pushserver.parts import Stores, build_stores
+from tests.delivery.turned_loop import Loop
 from tests.engines.redis_server import RedisServer
 from tests.pod import settings
+
+
+@pytest.fixture
+def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
+    """In place of the running one."""
+    return Loop(monkeypatch)
 
 
 @pytest.fixture

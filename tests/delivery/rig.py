@@ -146,6 +146,7 @@ async def rig(redis_url: str, **sections: Mapping[str, Any]) -> AsyncIterator[Ri
 async def close(app: App) -> None:
     """Let go of everything, in the order of `Server.close`."""
     app.sessions.wheel.stop()
+    app.sessions.reminders.stop()
     await app.tasks.close()
     await app.contents.close()
     await app.outlet.drain(asyncio.get_running_loop().time())

@@ -334,7 +334,7 @@ async def test_a_message_for_the_live_goes_to_live_connections_of_its_users_and_
         assert catching_up.wire.ids == []
         assert await on.inbox() == []
         # It is exposed when it was confirmed, and forgotten; the sequence is as it was.
-        on.app.sessions.wheel.start()
+        on.app.sessions.reminders.start()
         await eventually(lambda: live.wire.pings, within_s=5)
         live.pong()
         await on.settled()

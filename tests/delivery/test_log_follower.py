@@ -68,9 +68,8 @@ async def test_its_ping_goes_out_by_the_time_that_was_planned(redis_server: Redi
         line = await on.comes()
         await on.told("m-1")
         assert line.wire.pings == []
-        on.app.sessions.wheel.start()
+        on.app.sessions.reminders.start()
         await eventually(lambda: line.wire.pings, 2)
-        on.app.sessions.wheel.stop()
 
 
 @pytest.mark.gen_test

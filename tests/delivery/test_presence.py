@@ -768,7 +768,8 @@ async def test_after_any_coming_and_going_presence_is_exact(bench: Bench, seed: 
         if chance.random() < 0.3:
             await bench.commands.call("PING")
     await bench.at_rest()
-    assert all(flushed.done() for flushed in waiting)
+    # Who waited is told in the turn of the loop that follows.
+    await eventually(lambda: all(flushed.done() for flushed in waiting))
     truth = set(bench.manager.users())
     assert {user for user in users if await bench.boot_of(user) == boot} == truth
     assert {user for user in users if await bench.boot_of(user) is not None} == truth

@@ -14,7 +14,7 @@ from pushserver.core.errors import NotAuthenticatedError, StoreUnavailableError
 from pushserver.delivery.connection import State
 from pushserver.delivery.session import Verified
 from tests.delivery.rig import Rig, rig
-from tests.delivery.wire import Wire
+from tests.delivery.wire import Wire, message
 from tests.engines.redis_server import RedisServer
 from tests.gate import hold, refuse
 from tests.pod import eventually
@@ -370,6 +370,35 @@ async def test_a_refresh_whose_connection_is_gone_registers_nobody(redis_server:
 
 
 # -- what is due
+
+
+@pytest.mark.gen_test
+async def test_a_planned_ping_goes_out_when_it_is_due_unless_another_is_in_flight(
+    redis_server: RedisServer,
+) -> None:
+    async with rig(redis_server.url) as on:
+        line = await on.live()
+        one, remind = line.connection, on.app.sessions._reminded
+
+        def push(number: int) -> float:
+            assert one.push_live_only(message(f"m-{number}"), 1000, 5.0)
+            return one.ping_by
+
+        due = push(1)
+        remind(one, due - 0.1)
+        assert (line.wire.pings, len(on.app.sessions.reminders)) == ([], 1)
+        remind(one, due)
+        remind(one, due)
+        assert line.wire.pings == [b"1"]
+        due = push(2)
+        remind(one, due)
+        assert line.wire.pings == [b"1"]
+        assert one.pong(b"1", due) is not None
+        assert line.wire.pings == [b"1", b"2"]
+        push(3)
+        line.leave()
+        remind(one, due + 10)
+        assert line.wire.pings == [b"1", b"2"]
 
 
 @pytest.mark.gen_test

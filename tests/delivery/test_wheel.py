@@ -11,56 +11,9 @@ from structlog.testing import capture_logs
 
 from pushserver.delivery.connection import Connection
 from pushserver.delivery.wheel import AGAIN_S, SLICE, TICK_S, Wheel
+from tests.delivery.turned_loop import Loop
 from tests.delivery.wire import connection
 from tests.pod import eventually
-
-
-class Loop:
-    """A loop whose time is moved by hand; a turn of it runs one callback."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        self._soon: list[Callable[[], None]] = []
-        self._timers: list[tuple[float, Callable[[], None]]] = []
-        self.cancelled = 0
-        patch.setattr(asyncio, "get_running_loop", lambda: self)
-
-    def time(self) -> float:
-        return self.now
-
-    def call_soon(self, callback: Callable[[], None]) -> Loop:
-        self._soon.append(callback)
-        return self
-
-    def call_at(self, when: float, callback: Callable[[], None]) -> Loop:
-        self._timers.append((when, callback))
-        return self
-
-    def cancel(self) -> None:
-        self.cancelled += 1
-        self._soon.clear()
-        self._timers.clear()
-
-    def turn(self) -> bool:
-        """Run the next callback that is due; False if there is none."""
-        self._soon += [callback for when, callback in self._timers if when <= self.now]
-        self._timers = [timer for timer in self._timers if timer[0] > self.now]
-        if not self._soon:
-            return False
-        self._soon.pop(0)()
-        return True
-
-    def until(self, when: float) -> None:
-        """Let time pass, in small steps, and run all that comes due."""
-        while self.now < when:
-            self.now = min(when, self.now + 0.05)
-            while self.turn():
-                pass
-
-
-@pytest.fixture
-def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
-    return Loop(monkeypatch)
 
 
 class Visits:
@@ -149,36 +102,6 @@ def test_a_later_put_replaces_an_earlier_one(loop: Loop) -> None:
     assert len(wheel) == 1
     loop.until(1010)
     assert [round(time) for time in visits.at["c-1"]] == [1003]
-
-
-def test_a_visit_is_hastened_and_never_put_off(loop: Loop) -> None:
-    visits = Visits(loop)
-    wheel, moved = Wheel(visits), one()
-    wheel.start()
-    wheel.put(moved, 1005)
-    wheel.hasten(moved, 1007)
-    wheel.hasten(moved, 1003)
-    wheel.hasten(moved, 1004)
-    assert len(wheel) == 1
-    loop.until(1010)
-    assert len(visits.at["c-1"]) == 1
-    assert 1003 <= visits.at["c-1"][0] <= 1003 + TICK_S + 0.051
-
-
-def test_who_is_not_on_the_wheel_is_not_hastened(loop: Loop) -> None:
-    """A connection that was closed would be visited for ever."""
-    visits = Visits(loop)
-    wheel, gone = Wheel(visits), one()
-    wheel.start()
-    wheel.put(gone, 1005)
-    wheel.remove(gone)
-    for left_out in (gone, one("never put")):
-        wheel.hasten(left_out, 1001)
-    assert len(wheel) == 0
-    wheel.put(one("other"), 1005)
-    wheel.hasten(gone, 1001)
-    loop.until(1010)
-    assert list(visits.at) == ["other"]
 
 
 def test_what_was_removed_is_not_visited_and_leaves_nothing_behind(loop: Loop) -> None:
