@@ -284,6 +284,7 @@ def _gauges(app: App) -> None:
     read("presence_unflushed", "Users whose presence is to be written", lambda: app.presence.unflushed)
     read("settle_waiting", "Confirmed messages that wait to be settled", lambda: app.settler.waiting)
     read("hints_waiting", "Hints that wait to be sent", lambda: app.feeds.waiting)
+    read("reminders_waiting", "Reminders of planned pings", lambda: len(app.sessions.reminders))
     read("cursors_waiting", "Cursors of users that wait to be written", lambda: app.cursors.waiting)
     read("log_length", "Messages of the log in memory", lambda: len(app.tail))
     read("redis_waiting", "Commands that wait for Redis", lambda: app.stores.commands.waiting)

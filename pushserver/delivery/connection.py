@@ -121,7 +121,7 @@ class Connection:
         """Frames that confirmed nothing, in the monotonic second `frames_second`."""
         self.due_tick = 0
         self.reminded_at = 0.0
-        """Monotonic second of the reminder that is out; 0 if there is none."""
+        """Monotonic second of the reminder that counts; 0 if none does."""
         self._window = window
         self._ledger = Ledger(window, ack_mode=ack_mode, log_at=log_at)
         self.noted: list[Entry | None] = []

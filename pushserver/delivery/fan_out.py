@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import repeat
 
 from pushserver.delivery.connection import Connection
@@ -40,8 +41,9 @@ def push_to_all(
         _note_and_write(noting, batch)
     except Exception:
         # No peer causes that. Nobody can tell any more who has it: they come back, and find it in the log.
-        for one in noting:
-            one.transport.abort()
+        for one in some:
+            with suppress(Exception):
+                one.transport.abort()
         raise
     return more
 

@@ -17,14 +17,18 @@ __all__ = ["Reminders"]
 log = structlog.get_logger(__name__)
 
 TICK_S = 0.25
+AHEAD_S = 10.0
+"""No reminder lies further ahead, for it keeps the connection in memory, also one that was closed."""
+AGAIN_S = 5.0
+"""When one that failed is repeated."""
 SLICE = 500
 """Connections reminded in one callback of the loop."""
 
 
 class Reminders:
-    """Calls `remind(connection, now)` when it is due; never early, and up to a tick of 0.25 s late.
+    """Calls `remind(connection, now)` when it is due or before, but at most a tick of 0.25 s after it.
 
-    One at a time for each connection, closed ones included: the earliest that was asked for.
+    One at a time for each connection, the earliest that was asked for: who is reminded too early asks anew.
     """
 
     __slots__ = ("_due", "_handle", "_remind")
@@ -45,7 +49,8 @@ class Reminders:
             self._handle = None
 
     def put(self, connection: Connection, due: float) -> None:
-        """Remind of it at `due` (monotonic seconds), or when an earlier reminder comes."""
+        """Remind of it at `due` (monotonic seconds), in ten seconds, or when an earlier reminder comes."""
+        due = min(due, asyncio.get_running_loop().time() + AHEAD_S)
         if 0.0 < connection.reminded_at <= due:
             return
         connection.reminded_at = due
@@ -82,5 +87,6 @@ class Reminders:
         try:
             self._remind(connection, now)
         except Exception:
-            # One connection's trouble must not keep the others' pings back.
+            # One connection's trouble must not keep the others' pings back, nor its own for good.
             log.exception("reminders.failed", connection=connection.id)
+            self.put(connection, now + AGAIN_S)

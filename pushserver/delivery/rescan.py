@@ -107,7 +107,9 @@ class Rescan:
                     self._unseen.add(user)
                 continue
             if isinstance(seen, Exception):
+                # Written anew, and the inbox is looked at all the same.
                 log.error("rescan.broken", user=user, reason=repr(seen))
+                stale.append(user)
                 continue
             if seen.boot != self._presence.boot:
                 stale.append(user)

@@ -251,9 +251,11 @@ class Sessions:
     def _reminded(self, connection: Connection, now: float) -> None:
         """The ping that was planned may have gone out with something else, and another be planned since."""
         ping_by = connection.ping_by
+        if not ping_by or not connection.is_open():
+            return
         if ping_by > now:
             self.reminders.put(connection, ping_by)
-        elif ping_by and connection.is_open() and connection.stalled_since() is None:
+        elif connection.stalled_since() is None:
             # While another is in flight it goes out with that one's pong.
             connection.ping(now)
 

@@ -22,7 +22,7 @@ from pushserver.stores.inbox import Inbox
 __all__ = ["Outlet", "Settler"]
 
 MAX_BATCH = 10_000
-"""Messages in a batch, and as many more as the last connection in it has just confirmed."""
+"""What a batch weighs in messages, and as much more as the last connection in it has just confirmed."""
 CONNECTION_WEIGHT = 4
 """What a connection counts beside its messages, as messages: so much longer it takes."""
 EXPOSURE_BYTES = 512
@@ -144,9 +144,12 @@ class Settler:
         if self._next is not None:
             self._next.cancel()
             self._next = None
-        while self._workers < MAX_WORKERS and self._queue:
+        if self._workers < MAX_WORKERS and self._queue:
             self._workers += 1
             self._tasks.spawn(self._work(self._next_batch()), "settle")
+        if self._workers < MAX_WORKERS and self._queue:
+            # In a turn of its own: what is exposed for the first time is encoded for it.
+            self._next, self._gathers = asyncio.get_running_loop().call_soon(self._start), False
 
     def _next_batch(self) -> list[_Settling]:
         batch, size = [], 0

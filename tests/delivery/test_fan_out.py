@@ -168,8 +168,8 @@ def test_who_takes_compressed_frames_is_given_none_by_the_descriptor() -> None:
         assert one.transport.written == sum(map(len, wire.writes))
 
 
-def test_where_an_error_leaves_open_who_has_it_all_who_noted_it_are_cut(some: Some) -> None:
-    """What they noted would be confirmed by the next pong, whether it was written or not."""
+def test_where_an_error_leaves_open_who_has_it_all_are_cut(some: Some) -> None:
+    """What is in their books would be confirmed by the next pong, whether it was written or not."""
 
     def fails(_: object) -> None:
         raise MemoryError
@@ -181,3 +181,16 @@ def test_where_an_error_leaves_open_who_has_it_all_who_noted_it_are_cut(some: So
         push_to_all([odd, *some.all], LiveBatch([(2, message("m-2", 5000, fails))], 1000), 5.0)
     wires = [one.transport for one in (odd, *some.all)]
     assert [wire.aborted for wire in wires if isinstance(wire, Wire)] == [True] * 4
+
+
+def test_so_it_is_where_one_fails_that_was_looked_at_by_itself(
+    some: Some, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: bytes) -> None:
+        raise MemoryError
+
+    some.push()
+    monkeypatch.setattr(some.wires[1], "write", fails)
+    with pytest.raises(MemoryError):
+        push_to_all(some.all, LiveBatch([(2, message("m-2"))], 1000, look_closely=True), 5.0)
+    assert [wire.aborted for wire in some.wires] == [True] * 3

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from structlog.testing import capture_logs
 
 from pushserver.delivery.connection import Connection
-from pushserver.delivery.reminders import SLICE, TICK_S, Reminders
+from pushserver.delivery.reminders import AHEAD_S, SLICE, TICK_S, Reminders
 from tests.delivery.turned_loop import Loop
 from tests.delivery.wire import connection
 
@@ -103,9 +103,19 @@ def test_one_that_fails_keeps_no_other_back(loop: Loop) -> None:
     for name in ("c-1", "c-2"):
         reminders.put(one(name), 1001)
     with capture_logs() as lines:
-        loop.until(1010)
+        loop.until(1005)
     assert list(told.at) == ["c-1", "c-2"]
     assert [(line["event"], line["connection"]) for line in lines] == [("reminders.failed", "c-1")]
+    assert len(reminders) == 1, "it comes again"
+
+
+def test_none_lies_far_ahead_for_it_keeps_who_has_left(loop: Loop) -> None:
+    told = Told(loop)
+    reminders = started(told)
+    reminders.put(one(), 2000)
+    loop.until(1000 + AHEAD_S + 1)
+    assert [round(time) for time in told.at["c-1"]] == [1000 + AHEAD_S]
+    assert len(reminders) == 0
 
 
 def test_stopped_it_reminds_of_nothing(loop: Loop) -> None:

@@ -210,7 +210,7 @@ async def test_an_answer_that_nobody_thought_of_holds_nobody_up(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with scanned(redis_server, 0.1) as on:
-        await on.live("alice")
+        odd_one = await on.live("alice")
         line = await on.live("bob")
         scripts = on.app.stores.commands.scripts
 
@@ -223,6 +223,8 @@ async def test_an_answer_that_nobody_thought_of_holds_nobody_up(
         with capture_logs() as lines:
             await on.send("bob", "m-1")
             await line.got("m-1")
+            await on.send("alice", "m-2")
+            await odd_one.got("m-2")
         assert {(one["event"], one.get("user")) for one in lines} == {("rescan.broken", "alice")}
 
 

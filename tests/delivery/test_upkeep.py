@@ -165,7 +165,7 @@ def test_a_ping_that_can_wait_goes_out_when_it_is_due_and_not_before() -> None:
     assert (wire.pings, one.ping_by) == ([b"1"], 0.0)
 
 
-def test_a_ping_that_can_wait_is_looked_for_also_while_another_is_in_flight() -> None:
+def test_a_ping_that_waited_goes_out_when_it_is_due_after_the_pong_of_another() -> None:
     """Its pong may come before: then nothing else would send the one that waits."""
     one, wire = live(NOW - 30)
     upkeep().keep_alive(one, NOW)
