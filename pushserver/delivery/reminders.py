@@ -11,18 +11,17 @@ from collections.abc import Callable
 import structlog
 
 from pushserver.delivery.connection import Connection
+from pushserver.delivery.slices import SLICE
+from pushserver.delivery.wheel import TICK_S
 
 __all__ = ["Reminders"]
 
 log = structlog.get_logger(__name__)
 
-TICK_S = 0.25
 AHEAD_S = 10.0
 """No reminder lies further ahead, for it keeps the connection in memory, also one that was closed."""
 AGAIN_S = 5.0
 """When one that failed is repeated."""
-SLICE = 500
-"""Connections reminded in one callback of the loop."""
 
 
 class Reminders:

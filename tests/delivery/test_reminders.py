@@ -7,7 +7,9 @@ from collections.abc import Callable
 from structlog.testing import capture_logs
 
 from pushserver.delivery.connection import Connection
-from pushserver.delivery.reminders import AHEAD_S, SLICE, TICK_S, Reminders
+from pushserver.delivery.reminders import AHEAD_S, Reminders
+from pushserver.delivery.slices import SLICE
+from pushserver.delivery.wheel import TICK_S
 from tests.delivery.turned_loop import Loop
 from tests.delivery.wire import connection
 
