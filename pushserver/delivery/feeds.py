@@ -101,8 +101,9 @@ class Feeds:
                     self._metrics.hints.labels("dropped").inc()
                 else:
                     tried.add(self._put(pod, hint, boot, text))
-        if tried:
-            await asyncio.wait(tried)
+        for one in tried:
+            # Others wait for the same: who is cancelled must not cancel it.
+            await asyncio.shield(one)
 
     async def tell(self, pods: Iterable[str], entry: FeedEntry) -> list[str]:
         """Tell pods; answers which of them were reached. Raises `StoreError`, when some may have been."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Sequence
+from functools import cache
 from http.client import responses
 from types import TracebackType
 from typing import Any
@@ -60,11 +62,13 @@ class JsonErrors(tornado.web.RequestHandler):
         self.set_status(status)
         self.finish(dump(error_body(code, message, **more)))
 
-    def _methods(self) -> list[str]:
+    @classmethod
+    @cache
+    def _methods(cls) -> Sequence[str]:
         """What is implemented here (RFC 9110 section 15.5.6)."""
         inherited = tornado.web.RequestHandler
-        methods = (method.lower() for method in self.SUPPORTED_METHODS)
-        return [name.upper() for name in methods if getattr(type(self), name) is not getattr(inherited, name)]
+        methods = (method.lower() for method in cls.SUPPORTED_METHODS)
+        return tuple(name.upper() for name in methods if getattr(cls, name) is not getattr(inherited, name))
 
 
 class NotFound(JsonErrors):

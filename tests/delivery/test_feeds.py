@@ -115,6 +115,20 @@ async def test_one_entry_is_under_way_to_a_pod_and_what_comes_meanwhile_goes_in_
 
 
 @pytest.mark.gen_test
+async def test_who_gives_up_waiting_leaves_those_whose_hints_share_the_entry_waiting(bench: Bench) -> None:
+    await bench.pod()
+    gate = hold(bench.commands, "feed_append")
+    one, other = (asyncio.ensure_future(bench.hint(user)) for user in ("alice", "bob"))
+    await gate.reached.wait()
+    one.cancel()
+    await asyncio.wait({one})
+    assert (one.cancelled(), other.done()) == (True, False)
+    gate.open()
+    await other
+    assert await bench.hinted() == [["alice", "bob"]]
+
+
+@pytest.mark.gen_test
 async def test_a_pod_that_hangs_holds_up_no_other(bench: Bench) -> None:
     for name in ("pod-2", "pod-3"):
         await bench.pod(name)

@@ -65,6 +65,9 @@ class AdminHandler(JsonErrors):
             self._too_large()
         elif self.max_body_bytes() and not self._is_wanted_type():
             self.refuse(415, "unsupported_media_type", f"Content-Type must be {self.content_type}, in UTF-8")
+        elif self._body_is_here():
+            # Nothing is waited for, and Tornado's time-out is a task, a timer and two futures.
+            self.connection.set_body_timeout(None)  # type: ignore[arg-type] # its default, by its constructor
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         """Keep a piece of the body, within the bound."""
@@ -143,6 +146,10 @@ class AdminHandler(JsonErrors):
         """The length that the headers name, or 0; one that is malformed is Tornado's to refuse."""
         length = self.request.headers.get("Content-Length", "")
         return int(length) if length.isdecimal() and len(length) < 20 else 0
+
+    def _body_is_here(self) -> bool:
+        """Whether all of a body of known length came in together with the headers."""
+        return 0 < self._announced() <= self.connection.stream._read_buffer_size
 
     def _is_wanted_type(self) -> bool:
         kind, _, parameters = self.request.headers.get("Content-Type", "").lower().partition(";")

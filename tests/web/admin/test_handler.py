@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from pushserver.core.errors import StoreUnavailableError
 from pushserver.core.publish_request import PublishRules
+from pushserver.web.admin import listener
 from pushserver.web.admin.intake import max_request_bytes
 from pushserver.web.admin.listener import ROUTES
 from pushserver.web.guesses import MAX_GUESSES
@@ -330,3 +331,46 @@ async def test_a_connection_is_kept_for_the_next_call() -> None:
             writer.write(head(about[:1], path="/v1/stats"))
             assert (await read_answer(reader)).status == 200
         writer.close()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "begin",
+    [
+        pytest.param(b'{"to":', id="half of it"),
+        pytest.param(b"", id="nothing of it"),
+        pytest.param(None, id="chunks without an end"),
+    ],
+)
+async def test_a_body_that_does_not_come_ends_its_connection_also_behind_one_that_came(
+    begin: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = b'{"to":{"everyone":true},"content":1}'
+    monkeypatch.setattr(listener, "IDLE_S", 0.2)
+    about = [("Host", "localhost"), ("Content-Type", "application/json")]
+    with_length = [*about, ("Content-Length", str(len(whole)))]
+    post = {"method": "POST", "path": "/v1/messages"}
+    async with desk() as at:
+        reader, writer = await asyncio.open_connection("127.0.0.1", at.port)
+        writer.write(head(with_length, **post) + whole)
+        assert (await read_answer(reader)).status == 202
+        if begin is None:
+            chunked = ("Transfer-Encoding", "chunked")
+            writer.write(head([*about, chunked], **post) + b"4\r\n" + whole[:4] + b"\r\n")
+        else:
+            writer.write(head(with_length, **post) + begin)
+        assert (await read_answer(reader)).status == 0
+        assert len(at.publisher.asked) == 1
+        writer.close()
+
+
+@pytest.mark.gen_test
+async def test_a_message_whose_publishing_takes_longer_than_a_body_may_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listener, "IDLE_S", 0.2)
+    async with desk() as at:
+        at.publisher.open.clear()
+        asyncio.get_running_loop().call_later(0.5, at.publisher.open.set)
+        answer = await at.send("POST", "/v1/messages", {"to": {"everyone": True}, "content": 1})
+        assert answer.status == 202
