@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
+from pushserver.core.cached import cached
 from pushserver.core.request import HttpRequest
 
 __all__ = ["DEFAULT_HEADERS", "ClientIPRule"]
@@ -113,7 +113,7 @@ def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
     return address.ipv4_mapped or address
 
 
-@lru_cache(1024)
+@cached("peers", 1024)
 def _parse_peer(text: str) -> tuple[IPv4Address | IPv6Address | None, str]:
     """As `_parse_address`, with the address's text in normal form. Peers are few where proxies connect."""
     address = _parse_address(text)

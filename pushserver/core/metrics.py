@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from pushserver.core.cached import KEPT
 from pushserver.core.histogram import Histogram
 
 __all__ = ["Metrics"]
@@ -28,6 +29,9 @@ class Metrics:
         self.loop_lag = self._histogram("loop_lag_seconds", "Delay of a timer of the event loop", _LAG)
         self.pod_boot = self._gauge("pod_boot", "Boot number under which this process is registered")
         self.reloads = self._counter("reloads", "Reloads of the settings: applied, or refused", "result")
+        results = self._gauge("cached_results", "Results of pure functions that are kept", "cache")
+        for name, kept in KEPT.items():
+            results.labels(name).set_function(kept)
         self.task_failures = self._counter("task_failures", "Background tasks that ended with an error")
 
     def _connections(self) -> None:
@@ -115,8 +119,8 @@ class Metrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"pushserver_{name}", text, labels, registry=self.registry)
 
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(f"pushserver_{name}", text, registry=self.registry)
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"pushserver_{name}", text, labels, registry=self.registry)
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float] = _SECONDS) -> Histogram:
         return Histogram(f"pushserver_{name}", text, self.registry, buckets)

@@ -49,13 +49,10 @@ class HttpRequest:
 
     def header(self, name: str) -> str:
         """The first line called `name` (any letter case), even an empty one; "" if there is none."""
-        return next(iter(self._lines(name)), "")
+        return next(iter(self.header_lines(name)), "")
 
-    def header_lines(self, name: str) -> list[str]:
+    def header_lines(self, name: str) -> Sequence[str]:
         """The values of every line called `name` (any letter case), in the order sent."""
-        return list(self._lines(name))
-
-    def _lines(self, name: str) -> Sequence[str]:
         by_name = self._by_name
         if by_name is None:
             by_name = {}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
+from pushserver.core.cached import cached
 from pushserver.core.categories import Categories
 from pushserver.core.frames import text_frame
 from pushserver.core.jsontext import dump
@@ -35,7 +34,7 @@ def welcome_frame(
 
 
 # Most connections are told that nothing waited and nothing is missing.
-@lru_cache(64)
+@cached("live_frames", 64)
 def live_frame(*, delivered: int, expired: int, evicted: int, parked: int, gap: bool) -> bytes:
     """What was waiting has been sent; whether anything is missing; how to come back. Once a connection."""
     fields = {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
+from pushserver.core.cached import cached
 from pushserver.core.message import Message
 from pushserver.delivery.receipts import PATIENT, PING_EVERY_BYTES, PING_EVERY_MESSAGES
 from pushserver.delivery.sent import Sent
@@ -43,7 +43,7 @@ class Entry:
         """Places in the log."""
 
 
-@lru_cache(RUNS_MAX)
+@cached("runs", RUNS_MAX)
 def as_one(entries: tuple[Entry, ...]) -> Entry:
     """One entry for all of these, in the order of the log; the same one for all who noted the same."""
     return Entry([sent for entry in entries for sent in entry.items], sum(entry.size for entry in entries))

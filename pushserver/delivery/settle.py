@@ -9,6 +9,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Protocol, get_args
 
+import structlog
+
 from pushserver.core.clock import StoreClock
 from pushserver.core.errors import SinkError, StoreError
 from pushserver.core.metrics import Metrics
@@ -20,6 +22,8 @@ from pushserver.exposure.event import Confirmed, Event, Proof, build_events
 from pushserver.stores.inbox import Inbox
 
 __all__ = ["Outlet", "Settler"]
+
+log = structlog.get_logger(__name__)
 
 MAX_BATCH = 10_000
 """What a batch weighs in messages, and as much more as the last connection in it has just confirmed."""
@@ -165,7 +169,7 @@ class Settler:
             alike = self._group(batch)
             await self._expose([some for some in batch if not some.exposed])
         except Exception:
-            self._over(batch)
+            self._give_up(batch)
             raise
         finally:
             self._workers -= 1
@@ -173,7 +177,13 @@ class Settler:
                 self._start()
         of: defaultdict[str, list[_Settling]] = defaultdict(list)
         for some in batch:
-            if self._pass(some, alike[tuple(some.items)]):
+            try:
+                left = self._pass(some, alike[tuple(some.items)])
+            except Exception:
+                log.exception("settle.broken", connection=some.connection.id)
+                self._give_up([some])
+                continue
+            if left:
                 of[some.connection.user].append(some)
         # Each by itself, for one that is late holds no other's up.
         async for user, items in in_slices(of.items()):
@@ -205,6 +215,12 @@ class Settler:
             self._over([])
         return bool(alike.from_inbox)
 
+    def _give_up(self, batch: Sequence[_Settling]) -> None:
+        """No peer causes that. Nobody can tell what of it is settled: the clients come back to see."""
+        for some in batch:
+            some.connection.transport.abort()
+        self._over(batch)
+
     def _over(self, batch: Sequence[_Settling]) -> None:
         for some in batch:
             self._waiting -= len(some.items)
@@ -235,7 +251,7 @@ class Settler:
             self._rest(items)
             return
         except Exception:
-            self._over(items)
+            self._give_up(items)
             raise
         for some in items:
             some.connection.settled([sent.id for sent in some.items])

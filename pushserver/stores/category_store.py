@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
+from pushserver.core.cached import cached
 from pushserver.core.categories import KINDS, Categories, parse_categories
 from pushserver.core.jsontext import dump, parse_strict
 from pushserver.stores.commands import Argument, Commands
@@ -39,7 +38,7 @@ def _values(kind: bytes, text: bytes) -> tuple[str, ...]:
     return _parsed(kind, text) if len(text) <= MAX_KEPT_BYTES else _parsed.__wrapped__(kind, text)
 
 
-@lru_cache(KEPT_MAX)
+@cached("category_values", KEPT_MAX)
 def _parsed(kind: bytes, text: bytes) -> tuple[str, ...]:
     name = kind.decode()
     return parse_categories({name: parse_strict(text)}).get(name, ())

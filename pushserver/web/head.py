@@ -8,8 +8,8 @@ Tornado's to judge, so nothing passes here that Tornado would refuse.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
+from pushserver.core.cached import cached
 from pushserver.core.request import HttpRequest
 
 __all__ = ["MAX_HEAD_BYTES", "PATH", "find_end", "read_head"]
@@ -61,7 +61,7 @@ def read_head(head: bytes, peer: str, *, unix_socket: bool) -> HttpRequest | Non
     return HttpRequest("GET", path, query, headers, peer, unix_socket, host)
 
 
-@lru_cache(256)
+@cached("header_names", 256)
 def _canonical(name: str) -> str:
     """A header's name as Tornado spells it: `Sec-Websocket-Key`."""
     return "-".join(part.capitalize() for part in name.split("-"))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from binascii import a2b_base64, b2a_base64
+
 import jwt
 from jwt.algorithms import HMACAlgorithm
-from jwt.utils import base64url_decode, base64url_encode
 
 __all__ = ["Signatures"]
 
 _HS256 = "HS256"
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+"""From base64url to base64."""
 
 
 class _ReadySecret(HMACAlgorithm):
@@ -34,10 +37,11 @@ class Signatures(jwt.PyJWS):
     @staticmethod
     def _decode_base64url_segment(segment: bytes, name: str) -> bytes:
         """The bytes of a segment in the one spelling they have. Raises `DecodeError`."""
+        standard = segment.translate(_STANDARD)
         try:
-            decoded = base64url_decode(segment)
-        except (TypeError, ValueError):
+            decoded = a2b_base64(standard + b"=" * (-len(standard) % 4))
+        except ValueError:
             raise jwt.DecodeError(f"Invalid {name} padding") from None
-        if base64url_encode(decoded) != segment:
+        if b2a_base64(decoded, newline=False).rstrip(b"=") != standard:
             raise jwt.DecodeError(f"Invalid {name} padding")
         return decoded

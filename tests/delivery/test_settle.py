@@ -110,6 +110,52 @@ def bench(stores: Stores, metrics: Metrics) -> Bench:
     return Bench(stores, metrics)
 
 
+@pytest.mark.gen_test
+async def test_whose_exposure_breaks_unexpectedly_comes_back(bench: Bench) -> None:
+    bench.sink.errors = [ValueError("an error of the test")]
+    one = await bench.pushed("alice", "m-1")
+    bench.confirm(one)
+    with capture_logs():
+        await bench.drained()
+        await eventually(lambda: bench.counted("task_failures_total") == 1)
+    assert isinstance(one.transport, Wire)
+    assert one.transport.aborted
+    assert await bench.inbox() == ["m-1"]
+
+
+@pytest.mark.gen_test
+async def test_who_cannot_be_settled_comes_back_and_holds_nobody_up(bench: Bench) -> None:
+    """No peer causes that: here it is the cursor of one of two, confirmed in one batch."""
+
+    def fail_for_bob(one: Connection) -> None:
+        if one.user == "bob":
+            raise ValueError("an error of the test")
+
+    settler = Settler(
+        bench.sink,
+        bench.stores.inbox,
+        bench.stores.clock,
+        Metrics(),
+        bench.tasks,
+        pod="pod-1",
+        on_log_settled=fail_for_bob,
+    )
+    bob, alice = connection("bob", connection_id="c-1"), connection("alice", connection_id="c-2")
+    for one in (bob, alice):
+        one.push_log([(7, message("m-1"))], "offline", bench.stores.clock.now_ms(), 0.0)
+        one.ping(1.0)
+        assert isinstance(one.transport, Wire)
+        answer = one.pong(one.transport.pings[-1], 1.0)
+        assert answer is not None
+        settler.confirmed(one, answer[0], "pong")
+    with capture_logs() as logged:
+        async with asyncio.timeout(5):
+            await settler.drained()
+    assert [line["event"] for line in logged] == ["settle.broken"]
+    assert [one.transport.aborted for one in (bob, alice) if isinstance(one.transport, Wire)] == [True, False]
+    assert (settler.waiting, alice.settling) == (0, False)
+
+
 @pytest.fixture(autouse=True)
 def _pauses_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
     """A twentieth; the test of the pauses' length sets another."""

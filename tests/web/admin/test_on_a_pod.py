@@ -182,6 +182,7 @@ async def test_every_metric_is_there_and_no_label_holds_a_name(valkey: ValkeySer
             "where",
             "call",
             "status",
+            "cache",
             "le",
         }, labels
         assert "hidden" not in text
