@@ -335,7 +335,12 @@ class Sessions:
 
     def _leave(self, connection: Connection, code: int | None) -> None:
         """Presence goes with the user's last connection here."""
-        self._cursors.left(connection)
+        try:
+            self._cursors.left(connection)
+        finally:
+            self._forget(connection, code)
+
+    def _forget(self, connection: Connection, code: int | None) -> None:
         connection.closed()
         if connection.settling:
             self._settler.hurry()

@@ -149,8 +149,9 @@ class Settler:
             self._next.cancel()
             self._next = None
         if self._workers < MAX_WORKERS and self._queue:
+            batch = self._next_batch()
             self._workers += 1
-            self._tasks.spawn(self._work(self._next_batch()), "settle")
+            self._tasks.spawn(self._work(batch), "settle")
         if self._workers < MAX_WORKERS and self._queue:
             # In a turn of its own: what is exposed for the first time is encoded for it.
             self._next, self._gathers = asyncio.get_running_loop().call_soon(self._start), False
@@ -159,9 +160,12 @@ class Settler:
         batch, size = [], 0
         while self._queue and size < MAX_BATCH:
             some = self._queue.popleft()
-            batch.append(some)
-            size += CONNECTION_WEIGHT
-            size += len(some.items) * (1 + len(some.connection.exposure_part) // EXPOSURE_BYTES)
+            try:
+                size += _weight(some)
+            except Exception:
+                self._broken(some)
+            else:
+                batch.append(some)
         return batch
 
     async def _work(self, batch: list[_Settling]) -> None:
@@ -180,8 +184,7 @@ class Settler:
             try:
                 left = self._pass(some, alike[tuple(some.items)])
             except Exception:
-                log.exception("settle.broken", connection=some.connection.id)
-                self._give_up([some])
+                self._broken(some)
                 continue
             if left:
                 of[some.connection.user].append(some)
@@ -215,10 +218,18 @@ class Settler:
             self._over([])
         return bool(alike.from_inbox)
 
+    def _broken(self, some: _Settling) -> None:
+        """As `_give_up`, where an error that is being handled holds no others up."""
+        log.exception("settle.broken", connection=some.connection.id)
+        self._metrics.task_failures.inc()
+        self._give_up([some])
+
     def _give_up(self, batch: Sequence[_Settling]) -> None:
         """No peer causes that. Nobody can tell what of it is settled: the clients come back to see."""
+        loop = asyncio.get_running_loop()
         for some in batch:
-            some.connection.transport.abort()
+            # Each in a turn of its own, for whatever failed here may fail there once more.
+            loop.call_soon(some.connection.transport.abort)
         self._over(batch)
 
     def _over(self, batch: Sequence[_Settling]) -> None:
@@ -254,8 +265,12 @@ class Settler:
             self._give_up(items)
             raise
         for some in items:
-            some.connection.settled([sent.id for sent in some.items])
-        self._over(items)
+            try:
+                some.connection.settled([sent.id for sent in some.items])
+            except Exception:
+                self._broken(some)
+            else:
+                self._over([some])
 
     def _rest(self, items: list[_Settling]) -> None:
         """These come again a little later, all with one timer."""
@@ -267,6 +282,10 @@ class Settler:
         self._queue.extend(self._resting)
         self._resting.clear()
         self._start()
+
+
+def _weight(some: _Settling) -> int:
+    return CONNECTION_WEIGHT + len(some.items) * (1 + len(some.connection.exposure_part) // EXPOSURE_BYTES)
 
 
 def _ids(items: list[_Settling]) -> list[str]:

@@ -11,7 +11,7 @@ __all__ = ["Signatures"]
 
 _HS256 = "HS256"
 _STANDARD = bytes.maketrans(b"-_", b"+/")
-"""From base64url to base64."""
+_URLSAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class _ReadySecret(HMACAlgorithm):
@@ -37,11 +37,10 @@ class Signatures(jwt.PyJWS):
     @staticmethod
     def _decode_base64url_segment(segment: bytes, name: str) -> bytes:
         """The bytes of a segment in the one spelling they have. Raises `DecodeError`."""
-        standard = segment.translate(_STANDARD)
         try:
-            decoded = a2b_base64(standard + b"=" * (-len(standard) % 4))
+            decoded = a2b_base64(segment.translate(_STANDARD) + b"=" * (-len(segment) % 4))
         except ValueError:
             raise jwt.DecodeError(f"Invalid {name} padding") from None
-        if b2a_base64(decoded, newline=False).rstrip(b"=") != standard:
+        if b2a_base64(decoded, newline=False).rstrip(b"=").translate(_URLSAFE) != segment:
             raise jwt.DecodeError(f"Invalid {name} padding")
         return decoded

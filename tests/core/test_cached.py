@@ -7,6 +7,7 @@ import pytest
 from pushserver.core import cached as cached_module
 from pushserver.core.cached import KEPT, cached
 from pushserver.core.metrics import Metrics
+from pushserver.core.server_frames import live_frame
 
 
 @pytest.fixture
@@ -21,7 +22,9 @@ def test_the_latest_results_are_kept_and_no_more_than_said(calls: list[int]) -> 
         calls.append(number)
         return 2 * number
 
-    assert [double(number) for number in (1, 2, 1, 2, 3, 2)] == [2, 4, 2, 4, 6, 4]
+    assert double(1) == 2
+    assert cached_module._kept["doubles"]() == 1
+    assert [double(number) for number in (2, 1, 2, 3, 2)] == [4, 2, 4, 6, 4]
     assert calls == [1, 2, 3]
     assert cached_module._kept["doubles"]() == 2
     double(1)
@@ -29,9 +32,11 @@ def test_the_latest_results_are_kept_and_no_more_than_said(calls: list[int]) -> 
 
 
 def test_every_cache_of_a_pod_has_its_size_in_the_metrics() -> None:
-    import pushserver.app  # noqa: F401, PLC0415 - loads them
+    import pushserver.server  # noqa: F401, PLC0415 - loads them
 
+    live_frame(delivered=0, expired=0, evicted=0, parked=0, gap=False)
     registry = Metrics().registry
+    assert KEPT["live_frames"]() > 0
     for name, kept in KEPT.items():
         assert registry.get_sample_value("pushserver_cached_results", {"cache": name}) == kept(), name
     assert set(KEPT) == {"category_values", "header_names", "live_frames", "peers", "runs"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 
 import pytest
 
@@ -80,6 +81,10 @@ def users(count: int) -> list[str]:
     return [f"user-{number}" for number in range(count)]
 
 
+def _names(pod: str, arguments: tuple[object, ...]) -> bool:
+    return pod in str(arguments)
+
+
 # -- many in an entry
 
 
@@ -112,6 +117,24 @@ async def test_one_entry_is_under_way_to_a_pod_and_what_comes_meanwhile_goes_in_
     gate.open()
     await asyncio.gather(first, *later)
     assert await bench.hinted() == [["first"], users(10)]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("first", ["pod-2", "pod-3"])
+async def test_a_message_is_hinted_at_when_every_pod_was_tried(bench: Bench, first: str) -> None:
+    pods = {"pod-2": 7, "pod-3": 8}
+    gates = {}
+    for name, boot in pods.items():
+        await bench.pod(name, boot)
+        gates[name] = hold(bench.commands, "feed_append", only=partial(_names, name))
+    hinting = asyncio.ensure_future(bench.hint(pods=pods))
+    await asyncio.gather(*(gate.reached.wait() for gate in gates.values()))
+    gates.pop(first).open()
+    for _ in range(5):
+        await bench.commands.call("PING")
+    assert not hinting.done()
+    gates.popitem()[1].open()
+    await hinting
 
 
 @pytest.mark.gen_test

@@ -501,6 +501,22 @@ async def test_an_end_is_counted_once_whoever_tells_it(redis_server: RedisServer
 
 
 @pytest.mark.gen_test
+async def test_who_leaves_is_gone_also_when_the_cursor_cannot_be_moved(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No peer causes that, and all the less may it leave somebody here who is not."""
+    async with rig(redis_server.url) as on:
+        line = await on.live()
+        monkeypatch.setattr(on.app.cursors, "left", None)
+        with pytest.raises(TypeError):
+            line.end(1000)
+        assert not line.connection.is_open()
+        assert len(on.app.manager) == len(on.app.sessions.wheel) == 0
+        await on.flushed()
+        assert await on.present() is None
+
+
+@pytest.mark.gen_test
 @pytest.mark.parametrize("code, label", [(1000, "1000"), (None, "none"), (4999, "other"), (1006, "other")])
 async def test_ends_are_counted_by_codes_that_no_client_can_make_up(
     redis_server: RedisServer, code: int | None, label: str

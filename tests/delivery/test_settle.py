@@ -23,6 +23,7 @@ from pushserver.delivery.settle import MAX_BATCH, MAX_WORKERS, Settler
 from pushserver.delivery.tasks import Tasks
 from pushserver.exposure.event import Event, Proof
 from pushserver.parts import Stores
+from pushserver.stores.inbox import Inbox
 from tests.callbacks import short_callbacks
 from tests.cpu_time import measured_again
 from tests.delivery.wire import Wire, connection, message
@@ -108,52 +109,6 @@ class Bench:
 @pytest.fixture
 def bench(stores: Stores, metrics: Metrics) -> Bench:
     return Bench(stores, metrics)
-
-
-@pytest.mark.gen_test
-async def test_whose_exposure_breaks_unexpectedly_comes_back(bench: Bench) -> None:
-    bench.sink.errors = [ValueError("an error of the test")]
-    one = await bench.pushed("alice", "m-1")
-    bench.confirm(one)
-    with capture_logs():
-        await bench.drained()
-        await eventually(lambda: bench.counted("task_failures_total") == 1)
-    assert isinstance(one.transport, Wire)
-    assert one.transport.aborted
-    assert await bench.inbox() == ["m-1"]
-
-
-@pytest.mark.gen_test
-async def test_who_cannot_be_settled_comes_back_and_holds_nobody_up(bench: Bench) -> None:
-    """No peer causes that: here it is the cursor of one of two, confirmed in one batch."""
-
-    def fail_for_bob(one: Connection) -> None:
-        if one.user == "bob":
-            raise ValueError("an error of the test")
-
-    settler = Settler(
-        bench.sink,
-        bench.stores.inbox,
-        bench.stores.clock,
-        Metrics(),
-        bench.tasks,
-        pod="pod-1",
-        on_log_settled=fail_for_bob,
-    )
-    bob, alice = connection("bob", connection_id="c-1"), connection("alice", connection_id="c-2")
-    for one in (bob, alice):
-        one.push_log([(7, message("m-1"))], "offline", bench.stores.clock.now_ms(), 0.0)
-        one.ping(1.0)
-        assert isinstance(one.transport, Wire)
-        answer = one.pong(one.transport.pings[-1], 1.0)
-        assert answer is not None
-        settler.confirmed(one, answer[0], "pong")
-    with capture_logs() as logged:
-        async with asyncio.timeout(5):
-            await settler.drained()
-    assert [line["event"] for line in logged] == ["settle.broken"]
-    assert [one.transport.aborted for one in (bob, alice) if isinstance(one.transport, Wire)] == [True, False]
-    assert (settler.waiting, alice.settling) == (0, False)
 
 
 @pytest.fixture(autouse=True)
@@ -616,3 +571,53 @@ async def test_what_came_live_does_not_keep_waiting_what_was_confirmed_with_it(b
     bench.confirm(one)
     await bench.drained()
     assert await bench.inbox() == []
+
+
+# -- errors that nobody expects
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("step", ["weighed", "exposed", "passed", "removed", "settled"])
+async def test_who_cannot_be_settled_comes_back_and_holds_nobody_else_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """No peer causes that. Bob and alice confirm in one batch; when the sink breaks, that meets both."""
+    bob = await bench.pushed("bob", "m-1", connection_id="c-1")
+    alice = await bench.pushed("alice", "m-2", connection_id="c-2")
+    if step == "exposed":
+        bench.sink.errors = [ValueError("an error of the test")]
+    else:
+        owner, name = {
+            "weighed": (settle, "_weight"),
+            "passed": (Settler, "_pass"),
+            "removed": (Inbox, "settle"),
+            "settled": (Connection, "settled"),
+        }[step]
+        real = getattr(owner, name)
+
+        def broken(*args: object) -> object:
+            if "bob" in [getattr(getattr(one, "connection", one), "user", one) for one in args]:
+                raise ValueError("an error of the test")
+            return real(*args)
+
+        monkeypatch.setattr(owner, name, broken)
+    for one in (bob, alice):
+        bench.confirm(one)
+    with capture_logs() as logged:
+        await bench.drained()
+        await eventually(lambda: aborted(bob) and bench.counted("task_failures_total") == 1)
+        assert len([line for line in logged if line["log_level"] == "error"]) == 1
+    assert (bench.settler.waiting, aborted(alice)) == (0, step == "exposed")
+    assert await bench.inbox("alice") == (["m-2"] if step == "exposed" else [])
+    # The place of a worker is free again.
+    carol = await bench.pushed("carol", "m-3", connection_id="c-3")
+    for _ in range(MAX_WORKERS):
+        bench.confirm(await bench.pushed("dave", "m-4", connection_id="c-4"))
+    bench.confirm(carol)
+    await bench.drained()
+    assert await bench.inbox("carol") == []
+
+
+def aborted(one: Connection) -> bool:
+    assert isinstance(one.transport, Wire)
+    return one.transport.aborted

@@ -40,23 +40,23 @@ async def measured(pod: Pod) -> list[tuple[str, str]]:
 
 
 FIGURES = {
-    "CPU of a verified connect to its `live` frame": {"README.md": "270 us", "docs/sizing.md": "270 us"},
+    "CPU of a verified connect to its `live` frame": {"README.md": "160 us", "docs/sizing.md": "160 us"},
     "resident memory of an idle connection of 19 000 in one process": {
         "README.md": "1.9 kB",
         "docs/sizing.md": "1.9 kB",
         "docs/deploying.md": "1.9 kB",
     },
     "CPU of a message that waited, until it is settled and exposed": {
-        "README.md": "32 us",
-        "docs/sizing.md": "32 us",
+        "README.md": "20 us",
+        "docs/sizing.md": "20 us",
     },
     "CPU of a message of a batch, until it is settled and exposed": {
-        "README.md": "240 us",
-        "docs/sizing.md": "240 us",
+        "README.md": "130 us",
+        "docs/sizing.md": "130 us",
     },
-    "CPU of a message by itself, 32 requests at once": {"docs/sizing.md": "600 us"},
+    "CPU of a message by itself, 32 requests at once": {"docs/sizing.md": "300 us"},
     "CPU of a delivery to 1000": {"docs/sizing.md": "9 us"},
-    "CPU of a confirm with exposure and cursor, of 1000": {"docs/sizing.md": "100 us"},
+    "CPU of a confirm with exposure and cursor, of 1000": {"docs/sizing.md": "75 us"},
 }
 SCALE = {"us": 1, "ms": 1000, "B": 1, "kB": 1000}
 DRIFT = 0.3

@@ -362,15 +362,3 @@ async def test_a_body_that_does_not_come_ends_its_connection_also_behind_one_tha
         assert (await read_answer(reader)).status == 0
         assert len(at.publisher.asked) == 1
         writer.close()
-
-
-@pytest.mark.gen_test
-async def test_a_message_whose_publishing_takes_longer_than_a_body_may_is_answered(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(listener, "IDLE_S", 0.2)
-    async with desk() as at:
-        at.publisher.open.clear()
-        asyncio.get_running_loop().call_later(0.5, at.publisher.open.set)
-        answer = await at.send("POST", "/v1/messages", {"to": {"everyone": True}, "content": 1})
-        assert answer.status == 202
