@@ -456,8 +456,10 @@ class Connection:
 
     def _leave_live(self, state: State) -> None:
         # First of all written down: to who has something noted more is pushed without a look at the state.
-        self.write_down()
-        self.state = state
+        try:
+            self.write_down()
+        finally:
+            self.state = state
 
     # -- the end
 

@@ -334,20 +334,17 @@ class Sessions:
             self._leave(connection, code)
 
     def _leave(self, connection: Connection, code: int | None) -> None:
-        """Presence goes with the user's last connection here."""
+        """Presence goes with the user's last connection here; an error of ours may keep nobody here."""
         try:
             self._cursors.left(connection)
+            if connection.settling:
+                self._settler.hurry()
         finally:
-            self._forget(connection, code)
-
-    def _forget(self, connection: Connection, code: int | None) -> None:
-        connection.closed()
-        if connection.settling:
-            self._settler.hurry()
-        self.wheel.remove(connection)
-        self._metrics.closes.labels(_label(code)).inc()
-        if self._manager.remove(connection):
-            self._presence.mark(connection.user)
+            self.wheel.remove(connection)
+            self._metrics.closes.labels(_label(code)).inc()
+            if self._manager.remove(connection):
+                self._presence.mark(connection.user)
+            connection.closed()
 
 
 _KNOWN = frozenset(CloseCode)

@@ -164,6 +164,7 @@ class Settler:
                 size += _weight(some)
             except Exception:
                 self._broken(some)
+                size += CONNECTION_WEIGHT
             else:
                 batch.append(some)
         return batch
@@ -220,15 +221,15 @@ class Settler:
 
     def _broken(self, some: _Settling) -> None:
         """As `_give_up`, where an error that is being handled holds no others up."""
-        log.exception("settle.broken", connection=some.connection.id)
-        self._metrics.task_failures.inc()
         self._give_up([some])
+        self._metrics.task_failures.inc()
+        log.exception("settle.broken", connection=some.connection.id)
 
     def _give_up(self, batch: Sequence[_Settling]) -> None:
         """No peer causes that. Nobody can tell what of it is settled: the clients come back to see."""
         loop = asyncio.get_running_loop()
         for some in batch:
-            # Each in a turn of its own, for whatever failed here may fail there once more.
+            # Each in a callback of its own, for whatever failed here may fail there once more.
             loop.call_soon(some.connection.transport.abort)
         self._over(batch)
 

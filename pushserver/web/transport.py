@@ -209,9 +209,9 @@ class SocketTransport:
 
     def _get_in_the_way(self) -> None:
         """From now on nothing is written directly, nor to the descriptor."""
+        self._direct = None
         if self.connection is not None:
             self.connection.write_down()
-        self._direct = None
 
     def _write_behind(self, data: bytes) -> None:
         """What cannot go out just so: behind the 101, or what the kernel did not take yet."""
@@ -344,8 +344,16 @@ class SocketTransport:
         sock, self._sock = self._sock, None
         if sock is None:
             return
-        self._get_in_the_way()
-        self._poller.forget(sock.fileno())
+        # Whatever breaks on the way, no socket may be left behind, and no descriptor that is another's later.
+        try:
+            self._get_in_the_way()
+        finally:
+            try:
+                self._poller.forget(sock.fileno())
+            finally:
+                self._end(sock)
+
+    def _end(self, sock: socket.socket) -> None:
         if self._goodbye is not None:
             self._goodbye.cancel()
             self._goodbye = None

@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 from pushserver import __version__
 from pushserver.core.close_codes import CloseCode
 from pushserver.core.errors import NotAuthenticatedError, StoreUnavailableError
-from pushserver.delivery.connection import State
+from pushserver.delivery.connection import Connection, State
+from pushserver.delivery.cursors import Cursors
 from pushserver.delivery.session import Verified
 from tests.delivery.rig import Rig, rig
 from tests.delivery.wire import Wire, message
@@ -501,17 +502,25 @@ async def test_an_end_is_counted_once_whoever_tells_it(redis_server: RedisServer
 
 
 @pytest.mark.gen_test
-async def test_who_leaves_is_gone_also_when_the_cursor_cannot_be_moved(
-    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("step", ["left", "settling", "write_down"])
+async def test_who_leaves_is_gone_also_when_a_step_of_it_breaks(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """No peer causes that, and all the less may it leave somebody here who is not."""
+
+    def broken(*_: object) -> None:
+        raise ValueError("an error of the test")
+
     async with rig(redis_server.url) as on:
         line = await on.live()
-        monkeypatch.setattr(on.app.cursors, "left", None)
-        with pytest.raises(TypeError):
+        if step == "settling":
+            monkeypatch.setattr(Connection, step, property(broken))
+        else:
+            monkeypatch.setattr(Cursors if step == "left" else Connection, step, broken)
+        with pytest.raises(ValueError, match="of the test"):
             line.end(1000)
         assert not line.connection.is_open()
-        assert len(on.app.manager) == len(on.app.sessions.wheel) == 0
+        assert len(on.app.manager) == len(on.app.sessions.wheel) == len(on.app.sessions.leaving) == 0
         await on.flushed()
         assert await on.present() is None
 

@@ -528,6 +528,25 @@ async def test_an_abort_ends_it_at_once_and_twice_is_once(line: Make) -> None:
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("step", ["write_down", "forget"])
+async def test_an_error_of_ours_on_the_way_out_leaves_no_socket_behind(
+    line: Make, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("an error of the test")
+
+    on = line()
+    monkeypatch.setattr(Told if step == "write_down" else Poller, step, broken)
+    with pytest.raises(ValueError, match="of the test"):
+        on.transport.abort()
+    assert on.server_socket.fileno() == -1
+    assert on.owner.ends == [(CONNECTION, "192.0.2.1", None)]
+    if step == "write_down":
+        # Or who has the descriptor next is not watched.
+        assert len(on.transport._poller) == 0
+
+
+@pytest.mark.gen_test
 async def test_after_the_end_nothing_is_written_read_or_closed(line: Make) -> None:
     at = line(head=HEAD)
     at.transport.abort()
