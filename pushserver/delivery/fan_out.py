@@ -42,6 +42,7 @@ def push_to_all(
     except Exception:
         # No peer causes that. Nobody can tell any more who has it: they come back, and find it in the log.
         for one in some:
+            # What is raised below is the error that counts, and none may keep another from being cut.
             with suppress(Exception):
                 one.transport.abort()
         raise
